@@ -1,0 +1,101 @@
+//! Commands that show one answer of the control plane's API: `stat`, `upstreams`, `quota`, `sidecars`.
+
+use std::time::Duration;
+
+use clap::Args;
+use comfy_table::Table;
+use outrider_shared::ServiceId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::{Api, ApiArgs, ApiError};
+use crate::screen::{Output, Redraw, Screen};
+use crate::table::Palette;
+
+mod quota;
+mod sidecars;
+mod stat;
+mod upstreams;
+
+pub use quota::Quota;
+pub use sidecars::Sidecars;
+pub use stat::{Breadth, Stat, stat_table};
+pub use upstreams::Upstreams;
+
+/// Between two answers of `--watch`: sidecars report once a second.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+
+/// An answer of the API, and its table.
+pub trait Shown {
+    const PATH: &'static str;
+    type Answer: Serialize + DeserializeOwned;
+    fn table(answer: &Self::Answer, palette: Palette) -> Table;
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    api: ApiArgs,
+    /// What to print.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Output,
+    /// Show it anew each second until Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// As [`ShowArgs`], for answers that may be narrowed to one service.
+#[derive(Debug, Args)]
+pub struct ShowServiceArgs {
+    #[command(flatten)]
+    show: ShowArgs,
+    /// Only this service.
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    service: Option<ServiceId>,
+}
+
+pub async fn show<S: Shown>(args: ShowArgs) -> anyhow::Result<()> {
+    show_path::<S>(args, S::PATH).await
+}
+
+pub async fn show_service<S: Shown>(args: ShowServiceArgs) -> anyhow::Result<()> {
+    let path = match &args.service {
+        // Both parts are DNS labels: nothing in them needs escaping.
+        Some(service) => format!("{}?service={service}", S::PATH),
+        None => S::PATH.to_owned(),
+    };
+    show_path::<S>(args.show, &path).await
+}
+
+async fn show_path<S: Shown>(args: ShowArgs, path: &str) -> anyhow::Result<()> {
+    let api = Api::open(&args.api)?;
+    let palette = Palette::from_environment();
+    let mut screen = Screen::stdout();
+    let first = api.get::<S::Answer>(path).await?;
+    if !args.watch {
+        match args.output {
+            Output::Json => screen.json(&first)?,
+            Output::Table => screen.line(&S::table(&first, palette).to_string())?,
+        }
+        return Ok(());
+    }
+    let mut answer = Ok::<_, ApiError>(first);
+    let mut ticks = tokio::time::interval(WATCH_PERIOD);
+    ticks.tick().await;
+    loop {
+        match (&answer, args.output) {
+            (Ok(answer), Output::Json) => screen.json(answer)?,
+            (Ok(answer), Output::Table) => {
+                screen.draw(&S::table(answer, palette).to_string(), Redraw::WholeScreen)?;
+            }
+            // It may come back: whoever watches wants to see that too.
+            (Err(error), Output::Json) => eprintln!("{error}"),
+            (Err(error), Output::Table) => screen.draw(&error.to_string(), Redraw::WholeScreen)?,
+        }
+        ticks.tick().await;
+        answer = api.get(path).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

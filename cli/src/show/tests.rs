@@ -1,0 +1,199 @@
+use outrider_shared::api::{
+    QuotaAnswer, QuotaRow, ServiceStat, SidecarUpstreams, SidecarView, SidecarsAnswer, StatAnswer,
+    UpstreamsAnswer,
+};
+use outrider_shared::session::{EndpointView, UpstreamView};
+
+use super::stat::peers;
+use super::{Breadth, Quota, Shown, Sidecars, Stat, Upstreams, stat_table};
+use crate::table::Palette;
+
+fn lines<S: Shown>(answer: &S::Answer) -> Vec<String> {
+    let mut table = S::table(answer, Palette::Plain);
+    table.force_no_tty().set_width(200);
+    table.lines().collect()
+}
+
+/// The columns of the row that holds `key`, between runs of blanks.
+fn row(lines: &[String], key: &str) -> Vec<String> {
+    let line = lines.iter().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{key} in {lines:#?}"));
+    line.split("  ")
+        .map(|cell| cell.trim_matches(['│', ' ']).to_owned())
+        .filter(|cell| !cell.is_empty())
+        .collect()
+}
+
+fn stat() -> StatAnswer {
+    let frontend = ServiceStat {
+        name: "frontend".to_owned(),
+        namespace: "shop".to_owned(),
+        success: Some(0.987),
+        rps: 49.96,
+        p50_ms: Some(4.25),
+        p95_ms: Some(38.0),
+        p99_ms: Some(310.0),
+        peers: vec!["external".to_owned()],
+        mtls: Some(0.0),
+        sidecars: 2,
+        endpoints: 1,
+        cert_remaining_s: Some(86_100),
+        refusals_per_s: 0.0,
+    };
+    let idle = ServiceStat {
+        name: "idle".to_owned(),
+        success: None,
+        rps: 0.0,
+        p50_ms: None,
+        p95_ms: None,
+        p99_ms: None,
+        peers: Vec::new(),
+        mtls: None,
+        cert_remaining_s: None,
+        ..frontend.clone()
+    };
+    StatAnswer { window_s: 10.0, revision: 3, services: vec![frontend, idle] }
+}
+
+#[test]
+fn stat_has_a_row_for_each_service() {
+    let lines = lines::<Stat>(&stat());
+    assert_eq!(
+        row(&lines, "shop/frontend"),
+        [
+            "shop/frontend",
+            "98.7 %",
+            "50.0",
+            "4.2",
+            "38",
+            "310",
+            "external",
+            "0.0 %",
+            "23h 55m",
+            "1 of 2",
+            "0.0"
+        ]
+    );
+    assert_eq!(
+        row(&lines, "shop/idle"),
+        ["shop/idle", "-", "0.0", "-", "-", "-", "-", "-", "-", "1 of 2", "0.0"]
+    );
+}
+
+#[test]
+fn the_demos_table_fits_into_80_columns() {
+    let mut answer = stat();
+    answer.services[0].peers = vec!["spiffe://shop.local/ns/shop/sa/orders".to_owned()];
+    let mut table = stat_table(&answer, Palette::Plain, Breadth::Narrow);
+    table.force_no_tty();
+    for line in table.lines() {
+        assert!(line.chars().count() <= 80, "{} columns: {line}", line.chars().count());
+    }
+}
+
+#[test]
+fn many_peers_are_counted() {
+    let named: Vec<String> = (1..=5).map(|n| format!("spiffe://d/ns/n/sa/p{n}")).collect();
+    assert_eq!(peers(&named), "p1, p2, p3 and 2 more");
+    assert_eq!(peers(&named[..2]), "p1, p2");
+    assert_eq!(peers(&[]), "-");
+}
+
+#[test]
+fn upstreams_have_a_row_for_each_endpoint_and_say_why_one_is_out() {
+    let endpoint = |address: &str, cause: Option<&str>| EndpointView {
+        address: address.to_owned(),
+        state: if cause.is_some() { "Ejected" } else { "Healthy" }.to_owned(),
+        cause: cause.map(str::to_owned),
+        retry_in_ms: cause.map(|_| 250),
+        in_flight: 1,
+        ewma_us: 4_200,
+        ..EndpointView::default()
+    };
+    let upstream = UpstreamView {
+        name: "shop/orders:8080".to_owned(),
+        requests: 120,
+        limit: 1_024,
+        in_use: 2,
+        endpoints: vec![
+            endpoint("127.14.2.1:14006", None),
+            endpoint("127.14.2.2:14006", Some("connect refused")),
+        ],
+        ..UpstreamView::default()
+    };
+    let sidecar = SidecarUpstreams {
+        sidecar: "0123456789abcdef".parse().unwrap(),
+        service: "shop/frontend".parse().unwrap(),
+        age_ms: 10,
+        upstreams: vec![upstream],
+    };
+    let lines = lines::<Upstreams>(&UpstreamsAnswer { sidecars: vec![sidecar] });
+    let first = row(&lines, "127.14.2.1:14006");
+    assert_eq!(first[..3], ["shop/frontend 01234567", "shop/orders:8080", "120"]);
+    assert_eq!(first[first.len() - 4..], ["127.14.2.1:14006", "Healthy", "1", "4.2 ms"]);
+    let second = row(&lines, "127.14.2.2:14006");
+    assert_eq!(second[1], "Ejected: connect refused, tried again in 250 ms");
+}
+
+#[test]
+fn an_upstream_without_endpoints_says_none() {
+    let upstream = UpstreamView { name: "shop/orders:8080".to_owned(), ..UpstreamView::default() };
+    let sidecar = SidecarUpstreams {
+        sidecar: "01".parse().unwrap(),
+        service: "shop/frontend".parse().unwrap(),
+        age_ms: 10,
+        upstreams: vec![upstream],
+    };
+    let lines = lines::<Upstreams>(&UpstreamsAnswer { sidecars: vec![sidecar] });
+    assert_eq!(row(&lines, "shop/orders:8080").last().unwrap(), "none");
+}
+
+#[test]
+fn quota_names_the_peer_in_full() {
+    let quota_row = QuotaRow {
+        service: "shop/payments".parse().unwrap(),
+        peer: "spiffe://shop.local/ns/shop/sa/orders".to_owned(),
+        requests: 1_000,
+        refusals: 1,
+        failures: 20,
+        bytes_received: 2_048,
+        bytes_sent: 512,
+    };
+    let lines = lines::<Quota>(&QuotaAnswer { rows: vec![quota_row] });
+    assert_eq!(
+        row(&lines, "shop/payments"),
+        ["shop/payments", "spiffe://shop.local/ns/shop/sa/orders", "1000", "1", "20", "2.0 KiB", "512 B"]
+    );
+}
+
+#[test]
+fn a_sidecar_that_is_not_published_says_why() {
+    let sidecar = SidecarView {
+        sidecar: "0123456789abcdef".parse().unwrap(),
+        service: "shop/orders".parse().unwrap(),
+        address: Some("127.14.2.1:14006".to_owned()),
+        connected: true,
+        published: false,
+        unpublished_because: Some("the app's port refuses".to_owned()),
+        acked: None,
+        nack: Some(vec!["unknown field".to_owned()]),
+        build: "0.1.0".to_owned(),
+        leaf: None,
+        draining: true,
+        bypassable: true,
+    };
+    let lines = lines::<Sidecars>(&SidecarsAnswer { sidecars: vec![sidecar] });
+    assert_eq!(
+        row(&lines, "shop/orders"),
+        [
+            "01234567",
+            "shop/orders",
+            "127.14.2.1:14006",
+            "connected",
+            "no: the app's port refuses",
+            "refused: unknown field",
+            "-",
+            "0.1.0",
+            "draining, bypassable"
+        ]
+    );
+}

@@ -1,0 +1,55 @@
+//! The command line as a whole.
+
+use clap::{CommandFactory, Parser};
+
+use super::{Cli, Command};
+
+#[test]
+fn the_command_line_is_well_formed() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_that_is_shown_says_what_it_does() {
+    for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2_and_help_is_0() {
+    let code =
+        |arguments: &[&str]| Cli::try_parse_from(arguments).expect_err("it does not parse").exit_code();
+    assert_eq!(code(&["outrider", "demo", "--rate", "-1"]), 2);
+    assert_eq!(code(&["outrider", "demo", "--duration", "30 seconds"]), 2);
+    assert_eq!(code(&["outrider", "token", "create"]), 2);
+    assert_eq!(code(&["outrider", "nothing"]), 2);
+    assert_eq!(code(&["outrider", "--help"]), 0);
+}
+
+#[test]
+fn what_the_documents_show_parses() {
+    for line in [
+        "outrider demo --duration 30s --rate 100 --keep-data -o json",
+        "outrider demo --move-port 14010=8000 --move-port 8080=18080 --pods 127.15",
+        "outrider stat --watch",
+        "outrider upstreams --service shop/orders -o json",
+        "outrider quota --api http://127.0.0.1:15100 --credential-file token",
+        "outrider get http://orders/api/orders --via 127.0.0.1:14001",
+        "outrider token create --service shop/orders --ttl 1h",
+        "outrider join-secret revoke js-1",
+        "outrider policy validate deploy/policy -o json",
+        "outrider healthcheck http://127.0.0.1:14090/ready",
+        "outrider pause",
+    ] {
+        Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn the_names_of_the_shop_are_stable_for_compose_files() {
+    let line =
+        "outrider shop orders --listen 127.0.0.1:8080 --payments http://127.0.0.1:15001 --replica orders-1";
+    let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+    assert!(matches!(cli.command, Command::Shop(_)));
+}

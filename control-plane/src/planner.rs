@@ -1,0 +1,83 @@
+//! Turns a policy revision and the registry into the snapshot of one sidecar.
+//!
+//! A pure function: equal inputs give equal bytes, in whatever order the registry lists its endpoints, so an unchanged
+//! snapshot is known by its hash and need not be pushed again.
+
+use std::collections::BTreeMap;
+
+use outrider_shared::policy::{Policy, Service};
+use outrider_shared::snapshot::{
+    DirectoryPort, DirectoryService, Endpoint, LocalService, Mesh, Snapshot, Version,
+};
+use outrider_shared::{ServiceId, SidecarId};
+
+/// Why there is no snapshot for a sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    #[error("service {service} is declared by no document of revision {revision}")]
+    UndeclaredService { service: ServiceId, revision: u64 },
+}
+
+/// Plans the snapshot of `sidecar`, which stands beside `service`. Of `registry`, endpoints of services that the policy
+/// does not declare are left out; several entries of one service count together.
+pub fn plan(
+    policy: &Policy,
+    revision: u64,
+    registry: &[(ServiceId, Vec<Endpoint>)],
+    sidecar: &SidecarId,
+    service: &ServiceId,
+    version: Version,
+) -> Result<Snapshot, PlanError> {
+    let local = policy
+        .service(service)
+        .ok_or_else(|| PlanError::UndeclaredService { service: service.clone(), revision })?;
+    Ok(Snapshot {
+        version,
+        revision,
+        sidecar: sidecar.clone(),
+        mesh: Mesh {
+            id: policy.mesh().id().clone(),
+            trust_domain: policy.mesh().trust_domain().clone(),
+            default_authorization: policy.mesh().default_authorization(),
+        },
+        local: LocalService {
+            service: service.clone(),
+            identity: local.identity().clone(),
+            ports: local.ports().to_vec(),
+            edges: local.edges().to_vec(),
+            authorization: policy.authorization(service).cloned().collect(),
+            upstreams: local.upstreams().to_vec(),
+        },
+        directory: directory(policy, registry),
+        routes: policy.routes().to_vec(),
+        tracing: policy.tracing(service),
+        not_enforced: policy.not_enforced().to_vec(),
+    })
+}
+
+/// Every declared service, those without endpoints too: a caller must tell "nobody serves it" from "no such service".
+fn directory(policy: &Policy, registry: &[(ServiceId, Vec<Endpoint>)]) -> Vec<DirectoryService> {
+    let mut endpoints: BTreeMap<&ServiceId, Vec<Endpoint>> = BTreeMap::new();
+    for (service, some) in registry {
+        endpoints.entry(service).or_default().extend(some.iter().cloned());
+    }
+    let entry = |service: &Service| {
+        let mut endpoints = endpoints.remove(service.id()).unwrap_or_default();
+        endpoints.sort_by(|a, b| (&a.sidecar, a.address).cmp(&(&b.sidecar, b.address)));
+        endpoints.dedup();
+        DirectoryService {
+            service: service.id().clone(),
+            identity: service.identity().clone(),
+            ports: service
+                .ports()
+                .iter()
+                .map(|port| DirectoryPort { port: port.port, app_protocol: port.app_protocol })
+                .collect(),
+            endpoints,
+        }
+    };
+    policy.services().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests;

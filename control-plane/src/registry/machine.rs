@@ -1,0 +1,389 @@
+//! The pure machine: members, leases, claims to addresses, withdrawals.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use outrider_shared::snapshot::{Endpoint, Version};
+use outrider_shared::{ServiceId, SidecarId};
+
+/// A sidecar without a session stays published this long. 10 s: it reconnects within one or two after a blip, and a
+/// caller that meets a dead one ejects it by itself.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// After a start, endpoints from the store wait this long for their sidecars: longer than their longest backoff.
+pub const RESTORED_LEASE: Duration = Duration::from_secs(30);
+/// A withdrawal that some session does not acknowledge is answered after this time all the same.
+pub const WITHDRAWAL_MAX: Duration = Duration::from_secs(4);
+/// First and longest pause between dials of an address that does not prove itself.
+const DIAL_FIRST: Duration = Duration::from_millis(200);
+const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// What a member is known to be.
+// Each is a fact of its own, and any may hold without the others.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub service: ServiceId,
+    pub address: SocketAddr,
+    pub connected: bool,
+    pub serving: bool,
+    pub withdrawn: bool,
+    /// The last dial showed the right identity.
+    pub proved: bool,
+    pub acked: Option<Version>,
+    /// Why it is not published, as far as dialling goes.
+    pub because: Option<String>,
+    lease_until: Option<Instant>,
+    dial: Dial,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Dial {
+    /// Not before then.
+    Due {
+        at: Instant,
+        failures: u32,
+    },
+    UnderWay {
+        failures: u32,
+    },
+    Done,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    Hello {
+        sidecar: SidecarId,
+        service: ServiceId,
+        address: SocketAddr,
+        serving: bool,
+    },
+    Announce {
+        sidecar: SidecarId,
+        serving: bool,
+    },
+    Withdraw {
+        sidecar: SidecarId,
+    },
+    Disconnected {
+        sidecar: SidecarId,
+    },
+    /// How a dial went; `Err` says why in words.
+    Dialled {
+        sidecar: SidecarId,
+        address: SocketAddr,
+        outcome: Result<(), String>,
+    },
+    /// A session has taken, or refused, everything up to this sequence.
+    Settled {
+        sidecar: SidecarId,
+        sequence: u64,
+    },
+    /// The plan after a withdrawal was pushed with these sequences; each must settle.
+    Pushed {
+        sequences: BTreeMap<SidecarId, u64>,
+    },
+}
+
+/// What the shell must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// What is published has changed.
+    Plan,
+    Dial {
+        sidecar: SidecarId,
+        service: ServiceId,
+        address: SocketAddr,
+    },
+    /// Tell the sidecar that all have taken it out.
+    Withdrawn {
+        sidecar: SidecarId,
+    },
+}
+
+#[derive(Debug)]
+struct Withdrawal {
+    sidecar: SidecarId,
+    /// `None` until the plan without it was pushed.
+    waits: Option<BTreeMap<SidecarId, u64>>,
+    until: Instant,
+}
+
+#[derive(Debug, Default)]
+pub struct Machine {
+    members: BTreeMap<SidecarId, Member>,
+    withdrawals: Vec<Withdrawal>,
+    settled: BTreeMap<SidecarId, u64>,
+}
+
+impl Machine {
+    /// Endpoints that were published before a restart.
+    pub fn restore(&mut self, endpoints: Vec<(ServiceId, Endpoint)>, now: Instant) {
+        for (service, endpoint) in endpoints {
+            let member = Member {
+                service,
+                address: endpoint.address,
+                connected: false,
+                serving: true,
+                withdrawn: false,
+                proved: true,
+                acked: None,
+                because: None,
+                lease_until: Some(now + RESTORED_LEASE),
+                dial: Dial::Done,
+            };
+            self.members.insert(endpoint.sidecar, member);
+        }
+    }
+
+    pub fn members(&self) -> &BTreeMap<SidecarId, Member> {
+        &self.members
+    }
+
+    pub fn acked(&mut self, sidecar: &SidecarId, version: Version) {
+        if let Some(member) = self.members.get_mut(sidecar) {
+            member.acked = Some(version);
+        }
+    }
+
+    /// The published endpoints by service.
+    pub fn published(&self) -> Vec<(ServiceId, Vec<Endpoint>)> {
+        let mut services: BTreeMap<&ServiceId, Vec<Endpoint>> = BTreeMap::new();
+        for (sidecar, member) in self.members.iter().filter(|(_, member)| member.is_published()) {
+            let endpoint = Endpoint { sidecar: sidecar.clone(), address: member.address };
+            services.entry(&member.service).or_default().push(endpoint);
+        }
+        services.into_iter().map(|(service, endpoints)| (service.clone(), endpoints)).collect()
+    }
+
+    pub fn handle(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        let before = self.published();
+        let mut outputs = self.apply(input, now);
+        outputs.extend(self.due_dials(now));
+        if self.published() != before && !outputs.contains(&Output::Plan) {
+            outputs.insert(0, Output::Plan);
+        }
+        outputs
+    }
+
+    /// When [`Machine::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let of_members = self.members.values().flat_map(|member| {
+            let dial = match member.dial {
+                Dial::Due { at, .. } if member.connected => Some(at),
+                Dial::Due { .. } | Dial::UnderWay { .. } | Dial::Done => None,
+            };
+            [dial, member.lease_until]
+        });
+        of_members.flatten().chain(self.withdrawals.iter().map(|withdrawal| withdrawal.until)).min()
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<Output> {
+        let before = self.published();
+        self.members.retain(|_, member| member.lease_until.is_none_or(|until| until > now));
+        let mut outputs = self.finished_withdrawals(now);
+        outputs.extend(self.due_dials(now));
+        if self.published() != before && !outputs.contains(&Output::Plan) {
+            outputs.insert(0, Output::Plan);
+        }
+        outputs
+    }
+
+    fn apply(&mut self, input: Input, now: Instant) -> Vec<Output> {
+        match input {
+            Input::Hello { sidecar, service, address, serving } => {
+                self.hello(sidecar, service, address, serving, now);
+                Vec::new()
+            }
+            Input::Announce { sidecar, serving } => {
+                if let Some(member) = self.members.get_mut(&sidecar) {
+                    member.serving = serving;
+                }
+                Vec::new()
+            }
+            Input::Withdraw { sidecar } => {
+                if let Some(member) = self.members.get_mut(&sidecar) {
+                    member.withdrawn = true;
+                }
+                if self.withdrawals.iter().any(|withdrawal| withdrawal.sidecar == sidecar) {
+                    return Vec::new();
+                }
+                // One that is not published may have been until just now, with pushes still under way: it waits alike.
+                self.withdrawals.push(Withdrawal { sidecar, waits: None, until: now + WITHDRAWAL_MAX });
+                vec![Output::Plan]
+            }
+            Input::Disconnected { sidecar } => {
+                self.settled.remove(&sidecar);
+                if let Some(member) = self.members.get_mut(&sidecar) {
+                    member.connected = false;
+                    // One that has said farewell needs no lease.
+                    member.lease_until = Some(if member.withdrawn { now } else { now + LEASE });
+                }
+                self.withdrawals.retain(|withdrawal| withdrawal.sidecar != sidecar);
+                for waits in self.withdrawals.iter_mut().filter_map(|withdrawal| withdrawal.waits.as_mut()) {
+                    waits.remove(&sidecar);
+                }
+                self.finished_withdrawals(now)
+            }
+            Input::Dialled { sidecar, address, outcome } => {
+                self.dialled(&sidecar, address, outcome, now);
+                Vec::new()
+            }
+            Input::Settled { sidecar, sequence } => {
+                if !self.members.contains_key(&sidecar) {
+                    return Vec::new();
+                }
+                let settled = self.settled.entry(sidecar).or_default();
+                *settled = sequence.max(*settled);
+                self.finished_withdrawals(now)
+            }
+            Input::Pushed { sequences } => {
+                for withdrawal in self.withdrawals.iter_mut().filter(|withdrawal| withdrawal.waits.is_none())
+                {
+                    let mut waits = sequences.clone();
+                    waits.remove(&withdrawal.sidecar);
+                    withdrawal.waits = Some(waits);
+                }
+                self.finished_withdrawals(now)
+            }
+        }
+    }
+
+    fn hello(
+        &mut self,
+        sidecar: SidecarId,
+        service: ServiceId,
+        address: SocketAddr,
+        serving: bool,
+        now: Instant,
+    ) {
+        let known =
+            self.members.get(&sidecar).filter(|known| known.address == address && known.service == service);
+        let proved = known.is_some_and(|known| known.proved);
+        let dial = if proved { Dial::Done } else { Dial::Due { at: now, failures: 0 } };
+        let member = Member {
+            service,
+            address,
+            connected: true,
+            serving,
+            withdrawn: false,
+            proved,
+            acked: None,
+            because: None,
+            lease_until: None,
+            dial,
+        };
+        self.withdrawals.retain(|withdrawal| withdrawal.sidecar != sidecar);
+        self.members.insert(sidecar, member);
+    }
+
+    /// Who has a session and has proved to be at `address`, beside `claimant`.
+    fn holder(&self, address: SocketAddr, claimant: &SidecarId) -> Option<SidecarId> {
+        let holds = |member: &Member| member.connected && member.proved && member.address == address;
+        let mut others = self.members.iter().filter(|(sidecar, _)| *sidecar != claimant);
+        others.find(|(_, member)| holds(member)).map(|(sidecar, _)| sidecar.clone())
+    }
+
+    fn dialled(
+        &mut self,
+        sidecar: &SidecarId,
+        address: SocketAddr,
+        outcome: Result<(), String>,
+        now: Instant,
+    ) {
+        let holder = self.holder(address, sidecar);
+        let Some(member) = self.members.get_mut(sidecar).filter(|member| member.address == address) else {
+            return;
+        };
+        let failures = match member.dial {
+            Dial::UnderWay { failures } | Dial::Due { failures, .. } => failures,
+            Dial::Done => 0,
+        };
+        match outcome {
+            // Another one was dialled at the same time and was first, or has come back meanwhile.
+            Ok(()) if let Some(holder) = &holder => member.refuse_claim(holder, failures, now),
+            Ok(()) => {
+                member.proved = true;
+                member.because = None;
+                member.dial = Dial::Done;
+                // Whoever held the address before has no session: it is gone. Other claimants wait.
+                self.members
+                    .retain(|other, held| other == sidecar || held.address != address || held.connected);
+            }
+            Err(because) => {
+                member.because = Some(because);
+                let pause = DIAL_FIRST.saturating_mul(1 << failures.min(5)).min(DIAL_MAX);
+                member.dial = Dial::Due { at: now + pause, failures: failures.saturating_add(1) };
+            }
+        }
+    }
+
+    /// Dials that may begin: of connected members, at addresses that no other live session holds.
+    fn due_dials(&mut self, now: Instant) -> Vec<Output> {
+        let due: Vec<(SidecarId, u32)> = self
+            .members
+            .iter()
+            .filter(|(_, member)| member.connected)
+            .filter_map(|(sidecar, member)| match member.dial {
+                Dial::Due { at, failures } if at <= now => Some((sidecar.clone(), failures)),
+                Dial::Due { .. } | Dial::UnderWay { .. } | Dial::Done => None,
+            })
+            .collect();
+        let mut outputs = Vec::new();
+        for (sidecar, failures) in due {
+            let address = self.members[&sidecar].address;
+            let holder = self.holder(address, &sidecar);
+            let member = self.members.get_mut(&sidecar).expect("listed above");
+            if let Some(holder) = &holder {
+                member.refuse_claim(holder, failures, now);
+                continue;
+            }
+            member.dial = Dial::UnderWay { failures };
+            outputs.push(Output::Dial { sidecar, service: member.service.clone(), address });
+        }
+        outputs
+    }
+
+    fn finished_withdrawals(&mut self, now: Instant) -> Vec<Output> {
+        let settled = &self.settled;
+        let mut finished = Vec::new();
+        self.withdrawals.retain(|withdrawal| {
+            let taken = withdrawal.waits.as_ref().is_some_and(|waits| {
+                waits.iter().all(|(sidecar, sequence)| settled.get(sidecar).is_some_and(|s| s >= sequence))
+            });
+            let over = taken || withdrawal.until <= now;
+            if over {
+                finished.push(Output::Withdrawn { sidecar: withdrawal.sidecar.clone() });
+            }
+            !over
+        });
+        finished
+    }
+}
+
+impl Member {
+    pub fn is_published(&self) -> bool {
+        self.proved && self.serving && !self.withdrawn
+    }
+
+    /// Another one is alive at its address; it is tried again later.
+    fn refuse_claim(&mut self, holder: &SidecarId, failures: u32, now: Instant) {
+        self.because = Some(format!("{} is held by sidecar {holder}, which is alive", self.address));
+        self.dial = Dial::Due { at: now + DIAL_MAX, failures };
+    }
+
+    /// Why it is not published, in words.
+    pub fn unpublished_because(&self) -> Option<String> {
+        if self.is_published() {
+            return None;
+        }
+        Some(if self.withdrawn {
+            "it is draining".to_owned()
+        } else if !self.serving {
+            "its app does not answer on all of its ports".to_owned()
+        } else {
+            self.because.clone().unwrap_or_else(|| format!("{} is being dialled", self.address))
+        })
+    }
+}

@@ -1,0 +1,6 @@
+//! A control plane in this process, and sidecars that speak to it over real sockets.
+
+mod api;
+mod sessions;
+mod sidecar;
+mod world;

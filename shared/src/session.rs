@@ -1,0 +1,216 @@
+//! What a sidecar and the control plane say to each other over one WebSocket (`GET /v1/session` on the control port).
+//!
+//! Each message is JSON, cut into binary WebSocket frames by [`framing`], since libraries limit a frame to 64 KiB.
+//!
+//! ```text
+//! sidecar                       control plane
+//!   Hello            ──▶
+//!                    ◀──        Push        (or Goodbye, with the reason, and the socket closes)
+//!   Ack | Nack       ──▶
+//!   Announce, Report ──▶                    (whenever, each second)
+//!   Withdraw         ──▶
+//!                    ◀──        Withdrawn   (every other session has taken the push without us, or left)
+//! ```
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::{SignedSnapshot, Version};
+use crate::{ServiceId, SidecarId, SpiffeId};
+
+pub mod framing;
+
+/// From a sidecar.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum FromSidecar {
+    /// First message of a session. Lost: the session closes after 5 s.
+    Hello(Hello),
+    /// The app's ports all answer, or not all do. Lost: the next session's `Hello` says it anew.
+    Announce { serving: bool },
+    /// Take us out of every directory, for good. Lost: the sidecar stops waiting after its own bound.
+    Withdraw,
+    /// This version is in force.
+    Ack { version: Version },
+    /// This version is refused, and the one before stays in force.
+    Nack { version: Option<Version>, reasons: Vec<String> },
+    /// Cumulative, so a lost or repeated one does no harm.
+    Report(Box<Report>),
+}
+
+/// From the control plane.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum FromControlPlane {
+    Push(SignedSnapshot),
+    Withdrawn,
+    /// Why the session ends: another one of the same sidecar began, a claim was refused, a message was not understood.
+    Goodbye {
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hello {
+    /// The version of this file: [`PROTOCOL`].
+    pub protocol: u32,
+    pub sidecar: SidecarId,
+    /// Random, one for each run of the process.
+    pub boot: String,
+    /// Crate version, for people.
+    pub build: String,
+    pub service: ServiceId,
+    /// Where others reach the inbound mesh port. `None`: the session's source address with `inbound_port`.
+    pub address: Option<SocketAddr>,
+    pub inbound_port: u16,
+    pub serving: bool,
+    pub features: Vec<String>,
+    /// What is in force, from disk or an earlier session.
+    pub version: Option<Version>,
+}
+
+pub const PROTOCOL: u32 = 1;
+
+/// A boot's counters since its start, and how it stands now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    pub boot: String,
+    /// Milliseconds since the boot's start; grows with each report of a boot.
+    pub uptime_ms: u64,
+    /// At most [`REPORT_ROWS_MAX`] rows; the rest is folded into the peer `_other`.
+    pub inbound: Vec<InboundTotals>,
+    /// One for each outbound service and inbound port.
+    pub upstreams: Vec<UpstreamView>,
+    pub leaf: Option<LeafView>,
+    pub draining: bool,
+    /// The app's port answers on an address that is not loopback, so neighbours can go around the sidecar.
+    pub bypassable: bool,
+}
+
+/// Bounds a report to about 200 KiB.
+pub const REPORT_ROWS_MAX: usize = 1_000;
+
+/// Requests from one peer to one local port. All counters are cumulative since the boot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InboundTotals {
+    pub port: u16,
+    /// A SPIFFE ID, `external`, `unauthenticated`, or `_other`.
+    pub peer: String,
+    pub mtls: bool,
+    /// Every request that was recorded, refused ones included.
+    pub requests: u64,
+    /// Those that the sidecar itself refused.
+    pub refusals: u64,
+    /// Those that failed: 5xx, a gRPC status among `UNKNOWN`, `INTERNAL`, `UNAVAILABLE`, `DATA_LOSS`, `UNIMPLEMENTED`,
+    /// `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, or an answer that broke off. Refusals with 4xx are not failures.
+    pub failures: u64,
+    /// Bytes of bodies.
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    /// Sparse histogram of durations from the head of the request to the end of the answer: (bucket, count);
+    /// bounds by [`crate::session::latency_bucket_us`].
+    pub latency: Vec<(u16, u64)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeafView {
+    pub identity: SpiffeId,
+    pub serial: String,
+    pub not_before_unix_s: i64,
+    pub not_after_unix_s: i64,
+}
+
+/// One upstream, as its actor sees it: one consistent snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamView {
+    /// `namespace/name` outbound, `inbound:port` inbound.
+    pub name: String,
+    pub side: String,
+    /// The actor's snapshot number, and how often it was started anew.
+    pub generation: u64,
+    pub incarnation: u64,
+    pub limit: u32,
+    pub in_use: u32,
+    /// Permits that lie idle at shards, by shard.
+    pub leased_idle: Vec<u32>,
+    pub endpoints: Vec<EndpointView>,
+    pub requests: u64,
+    pub failures: u64,
+    pub refusals: u64,
+    pub redispatches: u64,
+    pub p50_us: u64,
+    pub p95_us: u64,
+    pub p99_us: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointView {
+    pub address: String,
+    pub sidecar: Option<SidecarId>,
+    /// `Healthy`, or `Ejected`.
+    pub state: String,
+    /// Why it is ejected and for how long still, in words.
+    pub cause: Option<String>,
+    pub retry_in_ms: Option<u64>,
+    pub connections: u32,
+    pub in_flight: u32,
+    pub requests: u64,
+    pub ewma_us: u64,
+}
+
+/// Upper bound, in microseconds, of latency bucket `index`: four buckets to each doubling, from 64 us to nearly 8 minutes,
+/// so a quantile read from it is at most 25 % too high. The last bucket has no bound.
+pub fn latency_bucket_us(index: u16) -> u64 {
+    let (octave, quarter) = (u32::from(index / 4), u64::from(index % 4));
+    (64_u64 << octave.min(40)) * (4 + quarter) / 4
+}
+
+/// How many buckets there are.
+pub const LATENCY_BUCKETS: usize = LATENCY_LAST as usize + 1;
+/// The bucket without a bound.
+const LATENCY_LAST: u16 = 4 * 23;
+
+/// The bucket of a duration.
+pub fn latency_bucket(us: u64) -> u16 {
+    if us <= 64 {
+        return 0;
+    }
+    if us > latency_bucket_us(LATENCY_LAST - 1) {
+        return LATENCY_LAST;
+    }
+    let octave = (us - 1).ilog2() - 6;
+    let base = 64_u64 << octave;
+    // `us` is in (base, 2 * base]: the quarter rounds up, and a fourth one is the next octave's first.
+    let quarter = ((us - base) * 4).div_ceil(base);
+    let index = u64::from(octave) * 4 + quarter;
+    u16::try_from(index).expect("longer durations have the last bucket")
+}
+
+/// The `q` quantile (0 to 1) of a sparse histogram, as the upper bound of its bucket; 0 where there is nothing.
+pub fn latency_quantile_us(buckets: &[(u16, u64)], q: f64) -> u64 {
+    // A peer's numbers: they may not add up.
+    let total = buckets.iter().fold(0_u64, |total, (_, n)| total.saturating_add(*n));
+    if total == 0 {
+        return 0;
+    }
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rank = ((total as f64) * q).ceil().max(1.0) as u64;
+    let mut seen = 0_u64;
+    for &(bucket, n) in buckets {
+        seen = seen.saturating_add(n);
+        if seen >= rank {
+            return latency_bucket_us(bucket);
+        }
+    }
+    0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! The two rules: nothing that was written is forgotten, and no error is lost.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+use super::*;
+
+/// Counts writes, and fails after a number of them.
+struct Sink {
+    writes: Rc<Cell<usize>>,
+    fails_after: usize,
+}
+
+impl AsyncRead for Sink {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.writes.get() == self.fails_after {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.writes.set(self.writes.get() + 1);
+        Poll::Ready(Ok(buf.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn sink(fails_after: usize) -> (Coalescing<Sink>, Flusher<Sink>, Rc<Cell<usize>>) {
+    let writes = Rc::new(Cell::new(0));
+    let (io, flusher) = coalescing(Sink { writes: Rc::clone(&writes), fails_after });
+    (io, flusher, writes)
+}
+
+async fn write(io: &mut Coalescing<Sink>, bytes: &[u8]) -> io::Result<usize> {
+    poll_fn(|cx| Pin::new(&mut *io).poll_write(cx, bytes)).await
+}
+
+/// One turn; `Some` is its error.
+async fn turn(flusher: &mut Flusher<Sink>, others: bool) -> Option<io::Error> {
+    poll_fn(|cx| {
+        Poll::Ready(match flusher.turn(others, cx) {
+            Poll::Ready(error) => Some(error),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn many_frames_and_flushes_become_one_write() {
+    let (mut io, mut flusher, writes) = sink(usize::MAX);
+    for _ in 0..20 {
+        write(&mut io, b"frame").await.expect("gathers");
+        poll_fn(|cx| Pin::new(&mut io).poll_flush(cx)).await.expect("writes nothing");
+    }
+    assert_eq!(writes.get(), 0);
+    assert!(turn(&mut flusher, false).await.is_none());
+    assert_eq!(writes.get(), 1);
+}
+
+#[tokio::test]
+async fn where_others_may_add_the_write_waits_for_exactly_one_more_turn() {
+    let (mut io, mut flusher, writes) = sink(usize::MAX);
+    write(&mut io, b"frame").await.expect("gathers");
+    assert!(turn(&mut flusher, true).await.is_none());
+    assert_eq!(writes.get(), 0);
+    assert!(turn(&mut flusher, true).await.is_none());
+    assert_eq!(writes.get(), 1, "a second turn writes, whoever is ready");
+}
+
+#[tokio::test]
+async fn a_failed_write_is_told_to_the_task_and_to_every_later_call() {
+    let (mut io, mut flusher, _) = sink(0);
+    write(&mut io, b"frame").await.expect("gathers");
+    let error = turn(&mut flusher, false).await.expect("the write failed");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(write(&mut io, b"more").await.expect_err("kept").kind(), io::ErrorKind::ConnectionReset);
+    let flushed = poll_fn(|cx| Pin::new(&mut io).poll_flush(cx)).await;
+    assert_eq!(flushed.expect_err("kept").kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn past_its_bound_it_writes_at_once_so_that_a_slow_reader_stops_the_writer() {
+    let (near, mut far) = tokio::io::duplex(1 << 10);
+    let (mut io, mut flusher) = coalescing(near);
+    let chunk = vec![7_u8; 16 << 10];
+    let mut gathered = 0;
+    loop {
+        let wrote = poll_fn(|cx| match Pin::new(&mut io).poll_write(cx, &chunk) {
+            Poll::Ready(wrote) => Poll::Ready(Some(wrote.expect("the pipe is open"))),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await;
+        match wrote {
+            Some(n) => gathered += n,
+            None => break,
+        }
+        assert!(
+            gathered <= GATHERED_BYTES_MAX + 2 * chunk.len(),
+            "{gathered} bytes gathered for a peer that does not read"
+        );
+    }
+    assert!(far.read(&mut [0; 16]).await.expect("something was written") == 16);
+    let reader = async move {
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.map(|n| n + 16)
+    };
+    let finish = async move {
+        poll_fn(|cx| flusher.poll_finish(cx)).await.expect("the reader reads");
+        drop((io, flusher));
+    };
+    let (read, ()) = tokio::join!(reader, finish);
+    assert_eq!(read.expect("the writer closed"), gathered, "every byte arrives, and none twice");
+}

@@ -1,0 +1,174 @@
+//! One HTTP/2 connection as a client: to another sidecar over TLS, or to an app in plaintext.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::coalesce::{Broken, Flusher, coalescing};
+
+/// Room that we give a peer for each stream, in bytes: enough for 1 Gbit/s at 8 ms.
+pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Room for all streams of a connection: sixteen streams that nobody reads do not stop the seventeenth.
+pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Largest list of header fields that we take, by HTTP/2's count. 64 KiB: what Envoy takes by default is 60.
+pub const HEADER_BYTES_MAX: u32 = 64 << 10;
+/// What one stream may have queued inside `h2`, in bytes; the pump waits past that.
+pub const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// After the last stream of a retired connection, its GOAWAY may take this long to be written.
+const FINISH_MAX: Duration = Duration::from_secs(5);
+
+/// What everyone who holds the connection may know of it.
+#[derive(Default)]
+pub struct Load {
+    /// Requests that have not ended.
+    active: Cell<u32>,
+    closed: Cell<bool>,
+    /// No new requests: it is about to be closed.
+    retired: Cell<bool>,
+    waker: Cell<Option<std::task::Waker>>,
+}
+
+/// A request on the connection; its drop ends it.
+pub struct Slot(Rc<Load>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let left = self.0.active.get() - 1;
+        self.0.active.set(left);
+        if left == 0 && self.0.retired.get() {
+            self.0.wake();
+        }
+    }
+}
+
+impl Load {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// A connection that requests can be sent on.
+#[derive(Clone)]
+pub struct H2Connection {
+    send: SendRequest<Bytes>,
+    load: Rc<Load>,
+    /// When it must not take new requests any more: before a certificate of either side ends.
+    pub retire_at: Option<Instant>,
+}
+
+/// A request that was sent; the answer is to come.
+pub struct Sent {
+    pub answer: ResponseFuture,
+    pub body: SendStream<Bytes>,
+    pub slot: Slot,
+}
+
+impl H2Connection {
+    /// Speaks HTTP/2 over `io`, from a task of its own. Ends when the peer closes, or once retired and idle.
+    ///
+    /// Waits for the answer to a first PING: in TLS 1.3 a client is done before the server has judged its certificate, and
+    /// a request sent into a connection that is about to be refused could not be told from one that ran.
+    pub async fn start<T>(io: T, retire_at: Option<Instant>) -> Result<Self, h2::Error>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let (io, flusher) = coalescing(io);
+        let (send, mut connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+            .enable_push(false)
+            .handshake::<_, Bytes>(io)
+            .await?;
+        let mut ping = connection.ping_pong().expect("asked for once");
+        let load = Rc::new(Load::default());
+        actix_rt::spawn(drive(connection, flusher, Rc::clone(&load)));
+        ping.ping(h2::Ping::opaque()).await?;
+        Ok(Self { send, load, retire_at })
+    }
+
+    /// Whether a request sent now would go out at once.
+    pub fn has_room(&self) -> bool {
+        self.is_open() && (self.load.active.get() as usize) < self.send.current_max_send_streams()
+    }
+
+    pub fn is_open(&self) -> bool {
+        !self.load.closed.get() && !self.load.retired.get()
+    }
+
+    pub fn active(&self) -> u32 {
+        self.load.active.get()
+    }
+
+    /// Takes no new requests; closes when those under way have ended.
+    pub fn retire(&self) {
+        if !self.load.retired.replace(true) {
+            self.load.wake();
+        }
+    }
+
+    /// Sends the head. An error means that nothing of it was written.
+    pub async fn send(&self, head: Request<()>, end: bool) -> Result<Sent, h2::Error> {
+        let mut send = self.send.clone();
+        self.load.active.set(self.load.active.get() + 1);
+        let slot = Slot(Rc::clone(&self.load));
+        poll_fn(|cx| send.poll_ready(cx)).await?;
+        let (answer, body) = send.send_request(head, end)?;
+        Ok(Sent { answer, body, slot })
+    }
+}
+
+/// The answer's head, with its body.
+pub fn poll_answer(
+    answer: &mut ResponseFuture,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<RecvStream>, h2::Error>> {
+    std::pin::Pin::new(answer).poll(cx)
+}
+
+async fn drive<T>(
+    connection: h2::client::Connection<super::coalesce::Coalescing<T>, Bytes>,
+    mut flusher: Flusher<T>,
+    load: Rc<Load>,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut connection = Some(connection);
+    let outcome = poll_fn(|cx| {
+        let Some(open) = connection.as_mut() else { return Poll::Ready(None) };
+        if let Poll::Ready(ended) = std::pin::Pin::new(open).poll(cx) {
+            return Poll::Ready(ended.err().map(Broken::Http2));
+        }
+        if load.retired.get() && load.active.get() == 0 {
+            return Poll::Ready(None);
+        }
+        load.waker.set(Some(cx.waker().clone()));
+        match flusher.turn(load.active.get() > 1, cx) {
+            Poll::Ready(error) => Poll::Ready(Some(Broken::Write(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    load.closed.set(true);
+    if let Some(error) = outcome {
+        tracing::debug!(error = crate::error_chain(&error), "a connection to an upstream ended");
+    }
+    // The last frames of a connection that ended well (GOAWAY) may still be gathered.
+    let finish = poll_fn(|cx| flusher.poll_finish(cx));
+    if let Ok(Err(error)) = actix_rt::time::timeout(FINISH_MAX, finish).await {
+        tracing::trace!(%error, "the peer had closed already");
+    }
+}
+
+use std::future::Future as _;

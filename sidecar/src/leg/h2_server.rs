@@ -1,0 +1,150 @@
+//! One HTTP/2 connection as a server: from another sidecar over TLS, or from an app or a client in plaintext.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use http::{Request, Response};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::body::{Body, BodyError};
+use super::coalesce::{Broken, coalescing};
+use super::h2_client::{
+    CONNECTION_WINDOW_BYTES, HEADER_BYTES_MAX, SEND_BUFFER_BYTES_MAX, STREAM_WINDOW_BYTES,
+};
+use super::pump::{Pump, PumpError};
+use crate::pipeline::answer::Answer;
+
+/// Streams that a peer may have open on one connection. 1,024: a sidecar opens another connection past that.
+pub const STREAMS_MAX: u32 = 1_024;
+/// Streams reset by the peer that were not looked at yet; past that the connection ends (CVE-2023-44487).
+const PENDING_RESETS_MAX: usize = 64;
+/// The preface and SETTINGS must come within this time.
+const PREFACE_MAX: Duration = Duration::from_secs(5);
+/// After a connection has ended, its last frames may take this long to be written.
+const FINISH_MAX: Duration = Duration::from_secs(5);
+
+/// Serves a connection to its end. Each request runs in a task of its own, which a reset of its stream cancels.
+///
+/// `serve` is the pipeline. `finish` ends at a drain, or when a certificate is about to end: GOAWAY.
+pub async fn serve<T, H, F>(io: T, finish: impl Future<Output = ()>, serve: H) -> Result<(), Broken>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(Request<Body>) -> F,
+    F: Future<Output = Response<Answer>> + 'static,
+{
+    let (io, mut flusher) = coalescing(io);
+    let handshake = h2::server::Builder::new()
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+        .handshake::<_, Bytes>(io);
+    let mut handshake = std::pin::pin!(handshake);
+    // The server's SETTINGS are gathered too, so the handshake must be followed by a flush at each step.
+    let handshake = poll_fn(|cx| {
+        let polled = handshake.as_mut().poll(cx);
+        if let Poll::Ready(error) = flusher.turn(false, cx) {
+            return Poll::Ready(Err(Broken::Write(error)));
+        }
+        polled.map_err(Broken::Http2)
+    });
+    let Ok(connection) = actix_rt::time::timeout(PREFACE_MAX, handshake).await else {
+        return Ok(());
+    };
+    let mut connection = connection?;
+
+    let active = Rc::new(Cell::new(0_u32));
+    let mut finishing = false;
+    let mut told = std::pin::pin!(finish);
+    let outcome = poll_fn(|cx| {
+        if !finishing && told.as_mut().poll(cx).is_ready() {
+            finishing = true;
+            connection.graceful_shutdown();
+        }
+        loop {
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let request = request.map(Body::from_h2);
+                    actix_rt::spawn(answer(serve(request), respond, Guard::new(&active)));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Http2(error))),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        match flusher.turn(active.get() > 1, cx) {
+            Poll::Ready(error) => Poll::Ready(Err(Broken::Write(error))),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    let rest = poll_fn(|cx| flusher.poll_finish(cx));
+    if let Ok(Err(error)) = actix_rt::time::timeout(FINISH_MAX, rest).await {
+        tracing::trace!(%error, "the peer had closed already");
+    }
+    outcome
+}
+
+/// Counts a request as under way while it lives.
+struct Guard(Rc<Cell<u32>>);
+
+impl Guard {
+    fn new(active: &Rc<Cell<u32>>) -> Self {
+        active.set(active.get() + 1);
+        Self(Rc::clone(active))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// One request, from its head to the last byte of its answer. Cancelled where the client resets the stream: the answer
+/// is dropped, and with it everything that it holds.
+async fn answer<F>(handled: F, mut respond: SendResponse<Bytes>, _guard: Guard)
+where
+    F: Future<Output = Response<Answer>>,
+{
+    let mut handled = std::pin::pin!(handled);
+    let answered = poll_fn(|cx| match handled.as_mut().poll(cx) {
+        Poll::Ready(answered) => Poll::Ready(Some(answered)),
+        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+    })
+    .await;
+    let Some(answered) = answered else { return };
+    let (head, body) = answered.into_parts();
+    let end = body.is_end_stream();
+    let mut stream = match respond.send_response(Response::from_parts(head, ()), end) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::trace!(%error, "the client had gone");
+            return;
+        }
+    };
+    if end {
+        return;
+    }
+    let mut pump = Pump::new(body);
+    let pumped = poll_fn(|cx| {
+        // A client that does not read stops the pump, but not the clock.
+        if pump.body_mut().poll_deadline(cx).is_ready() {
+            stream.send_reset(h2::Reason::CANCEL);
+            return Poll::Ready(Err(PumpError::Source(BodyError::Timeout)));
+        }
+        pump.poll(&mut stream, cx)
+    })
+    .await;
+    if let Err(PumpError::Source(error)) = pumped {
+        tracing::debug!(error = &error as &dyn std::error::Error, "an answer broke off");
+    }
+}

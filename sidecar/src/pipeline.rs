@@ -1,0 +1,109 @@
+//! The life of a request, in the order in which it runs.
+//!
+//! ```text
+//! outbound: accept ─▶ find ─▶ route ─▶ admit ─▶ choose ─▶ forward ─▶ record
+//! inbound:  identify (accept) ─▶ find ─▶ authorize ─▶ admit ─▶ forward ─▶ record
+//! ```
+//!
+//! Each stage consumes the evidence of the one before it, whose fields only its own file can fill: a stage called out of
+//! order does not compile. A refusal at any stage becomes an answer in one place; the record ends with the answer.
+
+pub mod accept;
+pub mod admit;
+pub mod answer;
+pub mod authorize;
+pub mod authorized;
+pub mod choose;
+pub mod find;
+pub mod forward;
+pub mod headers;
+pub mod identify;
+pub mod matching;
+pub mod path;
+pub mod principal;
+pub mod record;
+pub mod refused;
+pub mod rejection;
+pub mod route;
+pub mod trace;
+pub mod way;
+
+use std::rc::Rc;
+
+use http::{Request, Response};
+
+use self::accept::Accepted;
+use self::answer::Answer;
+use self::choose::Tried;
+use self::forward::{Failure, Forwarded};
+use self::record::Record;
+use self::refused::Refused;
+use self::rejection::Rejection;
+use self::trace::Trace;
+use crate::leg::body::Body;
+use crate::stats::Side;
+
+pub use self::identify::{AppConnection, InboundConnection};
+
+/// From the own app to a service of the mesh.
+pub async fn outbound(app: Rc<AppConnection>, mut request: Request<Body>) -> Response<Answer> {
+    let mut record = Record::begin(&app.shard, Side::Outbound, &mut request);
+    match send_out(&app, request, &mut record).await {
+        Ok(forwarded) => forwarded.deliver(record),
+        Err(refused) => app.refuse(&refused, record),
+    }
+}
+
+async fn send_out(
+    app: &AppConnection,
+    request: Request<Body>,
+    record: &mut Record,
+) -> Result<Forwarded, Refused> {
+    let published = app.shard.published().ok_or(Rejection::NotReady)?;
+    let mut accepted = Accepted::from_app(request)?;
+    record.trace = Trace::outbound(&published, &app.shard.node.tracer, &mut accepted, record.started());
+    let found = find::service(app, &published.table, accepted)?;
+    let mut routed = route::route(&app.shard, &published, found, record).await?;
+    let mut tried = Tried::new();
+    loop {
+        let admitted = admit::to_upstream(&routed.share).await.map_err(|why| routed.refused(why))?;
+        let chosen = choose::endpoint(&app.shard, &routed, admitted, &tried);
+        let chosen = chosen.map_err(|why| routed.refused(why))?;
+        let address = chosen.address();
+        routed.begin_attempt(&app.shard, address, record);
+        match forward::to_peer(&app.shard, &mut routed, chosen, &tried).await {
+            Ok(forwarded) => return Ok(forwarded),
+            Err(Failure::Final(why)) => return Err(routed.refused(why)),
+            Err(Failure::NeverRan(why)) => {
+                tried.push(address);
+                if !routed.can_go_elsewhere(&app.shard, &tried) {
+                    return Err(routed.refused(why));
+                }
+                routed.restart();
+                record.redispatched(&why);
+            }
+        }
+    }
+}
+
+/// From a peer, or from outside at an edge, to the own app.
+pub async fn inbound(from: Rc<InboundConnection>, mut request: Request<Body>) -> Response<Answer> {
+    let mut record = Record::begin(&from.shard, Side::Inbound, &mut request);
+    match take_in(&from, request, &mut record).await {
+        Ok(forwarded) => forwarded.deliver(record),
+        Err(refused) => from.refuse(&refused, record),
+    }
+}
+
+async fn take_in(
+    from: &InboundConnection,
+    request: Request<Body>,
+    record: &mut Record,
+) -> Result<Forwarded, Refused> {
+    let published = from.shard.published().ok_or(Rejection::NotReady)?;
+    let identified = from.identify(&published, request, record)?;
+    let found = find::port(from, &published.table, identified, record)?;
+    let authorized = authorized::authorize(from, found)?;
+    let admitted = admit::to_app(&from.shard, authorized).await?;
+    forward::to_app(from, admitted, record).await
+}

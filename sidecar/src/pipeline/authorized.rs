@@ -1,0 +1,30 @@
+//! The stage that asks [`super::authorize`], counts what audited policies would have done, and lets through or refuses.
+
+use super::authorize::Would;
+use super::find::FoundPort;
+use super::identify::InboundConnection;
+use super::refused::Refused;
+
+/// A request that may reach the app.
+pub struct Authorized<'t> {
+    pub(super) found: FoundPort<'t>,
+}
+
+pub fn authorize<'t>(from: &InboundConnection, found: FoundPort<'t>) -> Result<Authorized<'t>, Refused> {
+    let identified = &found.identified;
+    let view = identified.accepted.view();
+    let verdict = found.table.authorization().authorize(&identified.principal, &view);
+    for audit in &verdict.audits {
+        if audit.would == Would::Refuse {
+            from.shard.stats.shard().audit_matches.increment(audit.id.as_str());
+        }
+    }
+    match verdict.decision.check(&identified.principal) {
+        Ok(()) => Ok(Authorized { found }),
+        Err(rejection) => Err(Refused {
+            rejection,
+            rule: Some((verdict.decision.rule().clone(), found.table.revision())),
+            target: Some((*found.local.name).into()),
+        }),
+    }
+}

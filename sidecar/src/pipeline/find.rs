@@ -1,0 +1,58 @@
+//! Which rule a request is for, found once; nothing after this stage matches again.
+
+use super::accept::Accepted;
+use super::identify::{AppConnection, Identified, InboundConnection, WayIn};
+use super::matching::{LocalTarget, Rule, Table};
+use super::record::Record;
+use super::refused::Refused;
+use super::rejection::Rejection;
+
+/// Outbound: the route rule that applies.
+pub struct Found<'t> {
+    pub(super) accepted: Accepted,
+    pub(super) rule: &'t Rule,
+}
+
+/// Inbound: the port of the app that is asked for.
+pub struct FoundPort<'t> {
+    pub(super) identified: Identified,
+    pub(super) table: &'t Table,
+    pub(super) local: &'t LocalTarget,
+}
+
+/// By the listener's own upstream, or else by Host.
+pub fn service<'t>(app: &AppConnection, table: &'t Table, accepted: Accepted) -> Result<Found<'t>, Refused> {
+    let destination = match &app.upstream {
+        Some((service, port)) => table.outbound_to(service, Some(*port)),
+        None => table.outbound(accepted.authority.as_str()),
+    };
+    let destination = destination.map_err(|rejection| Refused {
+        rejection,
+        rule: Some((table.mesh().clone(), table.revision())),
+        target: None,
+    })?;
+    let rule = destination.route(&accepted.view()).map_err(|rejection| Refused {
+        rejection,
+        rule: None,
+        target: Some((*destination.target.name).into()),
+    })?;
+    Ok(Found { accepted, rule })
+}
+
+/// By what the peer asks for, which must be declared here, or by the edge that the client came to.
+pub fn port<'t>(
+    from: &InboundConnection,
+    table: &'t Table,
+    identified: Identified,
+    record: &mut Record,
+) -> Result<FoundPort<'t>, Refused> {
+    let local = match from.way_in() {
+        WayIn::Edge { port } => table.edge(port).ok_or(Rejection::NotReady)?,
+        WayIn::Mesh => {
+            let asked = identified.accepted.asked.as_ref().ok_or(Rejection::MalformedTarget)?;
+            table.inbound(asked)?
+        }
+    };
+    record.comes_from(&from.peer_stats(local.port));
+    Ok(FoundPort { identified, table, local })
+}

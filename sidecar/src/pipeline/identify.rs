@@ -1,0 +1,129 @@
+//! Whose request it is, which a connection knows once for all of its requests.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crossbeam_utils::CachePadded;
+use http::{HeaderValue, Request, Response};
+use outrider_shared::{ServiceId, SpiffeId};
+use smallvec::SmallVec;
+
+use super::accept::Accepted;
+use super::answer::Answer;
+use super::principal::Principal;
+use super::record::Record;
+use super::refused::Refused;
+use super::rejection::{Rejection, Side};
+use super::trace::Trace;
+use crate::leg::body::Body;
+use crate::node::Published;
+use crate::shard::Shard;
+use crate::stats::InboundPeerStats;
+
+/// A connection of the own app.
+pub struct AppConnection {
+    pub shard: Rc<Shard>,
+    /// The service and port of the listener, where it is one of its own.
+    pub upstream: Option<(ServiceId, u16)>,
+}
+
+impl AppConnection {
+    pub fn new(shard: Rc<Shard>, upstream: Option<(ServiceId, u16)>) -> Rc<Self> {
+        Rc::new(Self { shard, upstream })
+    }
+
+    pub fn refuse(&self, refused: &Refused, record: Record) -> Response<Answer> {
+        refused.answer(Side::Outbound, &self.shard, record)
+    }
+}
+
+/// A connection from another sidecar, or from outside.
+pub struct InboundConnection {
+    pub shard: Rc<Shard>,
+    principal: Principal,
+    way_in: WayIn,
+    /// What the app is told of the caller.
+    pub(super) certificate: Option<HeaderValue>,
+    peers: RefCell<SmallVec<[PeerPort; 1]>>,
+}
+
+/// A port, and where requests of the connection's peer to it are counted.
+type PeerPort = (u16, Arc<CachePadded<InboundPeerStats>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WayIn {
+    Mesh,
+    Edge { port: u16 },
+}
+
+/// A request of a known principal.
+pub struct Identified {
+    pub(super) accepted: Accepted,
+    pub(super) principal: Principal,
+}
+
+impl InboundConnection {
+    pub fn of_peer(shard: Rc<Shard>, identity: SpiffeId) -> Rc<Self> {
+        let certificate = HeaderValue::try_from(format!("URI={identity}")).expect("a SPIFFE ID is ASCII");
+        Rc::new(Self {
+            shard,
+            principal: Principal::Mesh(Arc::new(identity)),
+            way_in: WayIn::Mesh,
+            certificate: Some(certificate),
+            peers: RefCell::default(),
+        })
+    }
+
+    pub fn of_outside(shard: Rc<Shard>, port: u16) -> Rc<Self> {
+        Rc::new(Self {
+            shard,
+            principal: Principal::External,
+            way_in: WayIn::Edge { port },
+            certificate: None,
+            peers: RefCell::default(),
+        })
+    }
+
+    pub(super) fn way_in(&self) -> WayIn {
+        self.way_in
+    }
+
+    /// Reads the head, and says whose it is.
+    pub fn identify(
+        &self,
+        published: &Published,
+        request: Request<Body>,
+        record: &mut Record,
+    ) -> Result<Identified, Rejection> {
+        let mut accepted = match self.way_in {
+            WayIn::Mesh => Accepted::from_peer(request)?,
+            WayIn::Edge { .. } => Accepted::from_outside(request)?,
+        };
+        record.trace = Trace::inbound(published, &self.shard.node.tracer, &mut accepted, record.started());
+        if let Some(trace) = &mut record.trace {
+            trace.peer(self.principal.as_str());
+        }
+        Ok(Identified { accepted, principal: self.principal.clone() })
+    }
+
+    /// Where requests of this peer to `port` are counted.
+    pub(super) fn peer_stats(&self, port: u16) -> Arc<CachePadded<InboundPeerStats>> {
+        let mut peers = self.peers.borrow_mut();
+        if let Some((_, stats)) = peers.iter().find(|(known, _)| *known == port) {
+            return Arc::clone(stats);
+        }
+        let mtls = matches!(self.principal, Principal::Mesh(_));
+        let stats = self.shard.stats.peer(port, self.principal.as_str(), mtls);
+        peers.push((port, Arc::clone(&stats)));
+        stats
+    }
+
+    pub fn refuse(&self, refused: &Refused, record: Record) -> Response<Answer> {
+        let side = match self.way_in {
+            WayIn::Mesh => Side::Inbound,
+            WayIn::Edge { .. } => Side::Edge,
+        };
+        refused.answer(side, &self.shard, record)
+    }
+}

@@ -1,0 +1,199 @@
+//! What became of a request, written exactly once: when its answer has ended, or has broken off, or was dropped.
+//!
+//! It sits outside the stages, so that a request that was refused or cancelled at any of them is recorded too. It also
+//! holds what the request has taken (permit, stream, connection), which goes back as it ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_utils::CachePadded;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::matching::Protocol;
+use super::rejection::{Rejection, Row};
+use super::trace::{End, Trace};
+use crate::leg::body::Body;
+use crate::leg::h1_client::Reuse;
+use crate::leg::h2_client::Slot;
+use crate::shard::Shard;
+use crate::stats::{AnswerClass, InboundPeerStats, Recorded, Side, UpstreamShardStats};
+use crate::upstream::share::{InFlight, Permit};
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Read to its end.
+    Complete,
+    /// Broken off by upstream or by a timeout; why, as OpenTelemetry's `error.type`.
+    Broken(&'static str),
+    /// The client went away.
+    Abandoned,
+}
+
+/// What a request holds while it is under way.
+#[derive(Default)]
+pub struct Held {
+    pub permit: Option<Permit>,
+    pub slot: Option<Slot>,
+    pub in_flight: Option<InFlight>,
+    pub reuse: Option<Reuse>,
+}
+
+/// A request that is under way.
+pub struct Record {
+    started: Instant,
+    shard: Rc<Shard>,
+    side: Side,
+    upstream: Option<Arc<CachePadded<UpstreamShardStats>>>,
+    peer: Option<Arc<CachePadded<InboundPeerStats>>>,
+    status: StatusCode,
+    protocol: Protocol,
+    method: Method,
+    grpc_status: Option<u32>,
+    /// Label and flag of the sidecar's own answer.
+    refusal: Option<(&'static str, &'static str)>,
+    /// Where a collector is configured.
+    pub trace: Option<Box<Trace>>,
+    received: Option<Rc<Cell<u64>>>,
+    sent_bytes: u64,
+    held: Held,
+    ended: bool,
+}
+
+impl Record {
+    pub fn begin(shard: &Rc<Shard>, side: Side, request: &mut Request<Body>) -> Self {
+        shard.stats.shard().in_flight.increment();
+        shard.stats.shard().requests.increment();
+        Self {
+            started: Instant::now(),
+            shard: Rc::clone(shard),
+            side,
+            upstream: None,
+            peer: None,
+            status: StatusCode::OK,
+            protocol: Protocol::of(request.headers()),
+            method: request.method().clone(),
+            grpc_status: None,
+            refusal: None,
+            trace: None,
+            received: request.body_mut().meter(),
+            sent_bytes: 0,
+            held: Held::default(),
+            ended: false,
+        }
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Whether refusals of it are gRPC statuses.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Which upstream it goes to; the last one counts.
+    pub fn goes_to(&mut self, upstream: &Arc<CachePadded<UpstreamShardStats>>) {
+        self.upstream = Some(Arc::clone(upstream));
+    }
+
+    /// Who sent it; inbound only.
+    pub fn comes_from(&mut self, peer: &Arc<CachePadded<InboundPeerStats>>) {
+        self.peer = Some(Arc::clone(peer));
+    }
+
+    /// It goes to another endpoint.
+    pub fn redispatched(&mut self, why: &Rejection) {
+        if let Some(upstream) = &self.upstream {
+            upstream.redispatches.increment();
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.attempt_failed(why);
+        }
+    }
+
+    /// The head of the answer that goes to the client, and what is held until its end.
+    pub fn answered<B>(&mut self, head: &Response<B>, held: Held) {
+        self.status = head.status();
+        self.held = held;
+        if self.protocol == Protocol::Grpc {
+            self.grpc_status = grpc_status(head.headers());
+        }
+    }
+
+    pub fn see_trailers(&mut self, trailers: &HeaderMap) {
+        if self.protocol == Protocol::Grpc {
+            self.grpc_status = grpc_status(trailers).or(self.grpc_status);
+        }
+    }
+
+    /// The answer is the sidecar's own.
+    pub fn refused(&mut self, row: &Row) {
+        self.refusal = Some((row.label, row.flag.as_str()));
+    }
+
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent_bytes += bytes as u64;
+    }
+
+    pub fn end(mut self, outcome: Outcome) {
+        self.close(outcome);
+    }
+
+    fn close(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let duration = self.started.elapsed();
+        let class = match outcome {
+            Outcome::Complete => AnswerClass::of(self.status, self.grpc_status),
+            Outcome::Broken(_) => AnswerClass::Aborted,
+            Outcome::Abandoned => AnswerClass::Cancelled,
+        };
+        let shard = self.shard.stats.shard();
+        shard.in_flight.decrement();
+        if let Some((label, _)) = self.refusal {
+            shard.refused(self.side, label);
+        }
+        if let Some(upstream) = &self.upstream {
+            upstream.record(class, duration);
+            if self.refusal.is_some() {
+                upstream.refusals.increment();
+            }
+        }
+        if let Some(peer) = &self.peer {
+            peer.record(&Recorded {
+                class,
+                refused: self.refusal.is_some(),
+                bytes_received: self.received.as_ref().map_or(0, |received| received.get()),
+                bytes_sent: self.sent_bytes,
+                duration,
+            });
+        }
+        let held = std::mem::take(&mut self.held);
+        if let (Some(reuse), Outcome::Complete) = (held.reuse, outcome) {
+            reuse.done();
+        }
+        if let Some(trace) = self.trace.take() {
+            let grpc = (self.protocol == Protocol::Grpc).then_some(self.grpc_status);
+            let end = End { class, status: self.status.as_u16(), grpc, refusal: self.refusal };
+            trace.end(&end, &self.shard.node.tracer);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.close(Outcome::Abandoned);
+    }
+}
+
+fn grpc_status(fields: &HeaderMap) -> Option<u32> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}

@@ -1,0 +1,178 @@
+//! The request's place in its trace: read from its head, written into what goes on, and told to the collector at its end.
+//!
+//! Nothing here runs where no collector is configured.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method};
+
+use super::accept::Accepted;
+use super::rejection::Rejection;
+use crate::node::Published;
+use crate::stats::AnswerClass;
+use crate::telemetry::{
+    Ending, InboundSpan, OutboundSpan, Rpc, SpanAttributes, SpanStart, TraceContext, Tracer,
+};
+
+/// The spans of one request.
+pub struct Trace {
+    spans: Spans,
+    context: TraceContext,
+    method: Method,
+    target: PathAndQuery,
+    version: &'static str,
+    peer: Option<Box<str>>,
+    rule: Option<Box<str>>,
+    endpoint: Option<SocketAddr>,
+}
+
+// A trace is boxed as a whole.
+#[allow(clippy::large_enum_variant)]
+enum Spans {
+    Inbound(InboundSpan),
+    Outbound(OutboundSpan),
+}
+
+/// How a request ended, for its spans.
+pub struct End {
+    pub class: AnswerClass,
+    pub status: u16,
+    pub grpc: Option<Option<u32>>,
+    /// The sidecar's own answer.
+    pub refusal: Option<(&'static str, &'static str)>,
+}
+
+impl Trace {
+    pub fn inbound(
+        published: &Published,
+        tracer: &Tracer,
+        accepted: &mut Accepted,
+        started: Instant,
+    ) -> Option<Box<Self>> {
+        let context = Self::context(published, tracer, accepted)?;
+        let span = InboundSpan::begin(context, SpanStart::at(started));
+        published.tracing.inject(span.context(), &mut accepted.head.headers);
+        Some(Box::new(Self::new(Spans::Inbound(span), context, accepted)))
+    }
+
+    pub fn outbound(
+        published: &Published,
+        tracer: &Tracer,
+        accepted: &mut Accepted,
+        started: Instant,
+    ) -> Option<Box<Self>> {
+        let context = Self::context(published, tracer, accepted)?;
+        let span = OutboundSpan::begin(context, SpanStart::at(started));
+        Some(Box::new(Self::new(Spans::Outbound(span), context, accepted)))
+    }
+
+    fn context(published: &Published, tracer: &Tracer, accepted: &mut Accepted) -> Option<TraceContext> {
+        tracer.is_on().then(|| published.tracing.begin(&mut accepted.head.headers))
+    }
+
+    fn new(spans: Spans, context: TraceContext, accepted: &Accepted) -> Self {
+        Self {
+            spans,
+            context,
+            method: accepted.head.method.clone(),
+            target: accepted.target.as_inner().clone(),
+            version: accepted.form.name(),
+            peer: None,
+            rule: None,
+            endpoint: None,
+        }
+    }
+
+    /// Hex, as `traceparent` has it.
+    pub fn id(&self) -> String {
+        format!("{:032x}", self.context.trace_id)
+    }
+
+    pub fn peer(&mut self, principal: &str) {
+        self.peer = Some(principal.into());
+    }
+
+    pub fn rule(&mut self, rule: String) {
+        self.rule = Some(rule.into());
+    }
+
+    /// An attempt at an endpoint begins: its span is the parent of what comes of it.
+    pub fn attempt(
+        &mut self,
+        published: &Published,
+        tracer: &Tracer,
+        endpoint: SocketAddr,
+        fields: &mut HeaderMap,
+    ) {
+        if let Spans::Outbound(span) = &mut self.spans {
+            let context = span.attempt(tracer);
+            published.tracing.inject(&context, fields);
+        }
+        self.endpoint = Some(endpoint);
+    }
+
+    /// It provably never ran there.
+    pub fn attempt_failed(&mut self, rejection: &Rejection) {
+        let row = rejection.row();
+        let attributes = || SpanAttributes {
+            error: Some(row.label.into()),
+            flag: Some(row.flag.as_str()),
+            ..self.attributes()
+        };
+        // The borrow of `self` by the closure ends before the span is told.
+        let attributes = attributes();
+        if let Spans::Outbound(span) = &mut self.spans {
+            span.attempt_ended(|| attributes);
+        }
+    }
+
+    pub fn end(mut self, end: &End, tracer: &Tracer) {
+        let ending = match (end.refusal, end.class.is_failure()) {
+            (Some(_), _) => Ending::Refused,
+            (None, true) => Ending::Failed,
+            (None, false) => Ending::Fine,
+        };
+        if !self.context.sampled && ending == Ending::Fine {
+            return;
+        }
+        let attributes = SpanAttributes {
+            status: Some(end.status),
+            rpc: end.grpc.and_then(|status| self.rpc(status)),
+            error: match (end.refusal, end.class.is_failure()) {
+                (Some((label, _)), _) => Some(label.into()),
+                (None, true) if end.class == AnswerClass::Server => Some(end.status.to_string().into()),
+                (None, true) => Some(end.class.label().into()),
+                (None, false) => None,
+            },
+            flag: end.refusal.map(|(_, flag)| flag),
+            ..self.attributes()
+        };
+        match self.spans {
+            Spans::Inbound(span) => span.finish(ending, || attributes, tracer),
+            Spans::Outbound(ref mut span) => {
+                span.attempt_ended(|| attributes.clone());
+                let Spans::Outbound(span) = self.spans else { return };
+                span.finish(ending, || attributes, tracer);
+            }
+        }
+    }
+
+    fn rpc(&self, status: Option<u32>) -> Option<Rpc> {
+        let (service, method) = self.target.path().strip_prefix('/')?.rsplit_once('/')?;
+        Some(Rpc { service: service.into(), method: method.into(), status })
+    }
+
+    fn attributes(&self) -> SpanAttributes {
+        SpanAttributes {
+            method: Some(self.method.clone()),
+            path: Some(self.target.path().into()),
+            protocol_version: Some(self.version),
+            rule: self.rule.clone(),
+            endpoint: self.endpoint,
+            peer: self.peer.clone(),
+            ..SpanAttributes::default()
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! A shard: one arbiter with its connections, its pools, and its share of each upstream. Nothing in it is shared but what
+//! it reads by snapshot and the counters that it alone writes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwapOption, Cache};
+use outrider_shared::ServiceId;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+
+use crate::leg::h1_client::H1Pool;
+use crate::leg::{h1_server, h2_server};
+use crate::listen::{Accepted, Entry, turned};
+use crate::mesh::{self, Dialer};
+use crate::node::{Node, Published};
+use crate::pipeline::{self, AppConnection, InboundConnection};
+use crate::stats::ShardRecorder;
+use crate::upstream::share::Share;
+use crate::upstream::supervisor::Ensure;
+use crate::upstream::{Key, Upstream};
+
+/// How often connections are looked at for age.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A first use of an upstream waits this long for its actor.
+const ENSURE_MAX: Duration = Duration::from_millis(500);
+/// What tells HTTP/2 with prior knowledge from HTTP/1 (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// The first bytes of a connection must come within this time.
+const FIRST_BYTES_MAX: Duration = Duration::from_secs(10);
+/// A client that sends its preface byte by byte is looked at this often.
+const PEEK_PAUSE: Duration = Duration::from_millis(2);
+
+/// What is published, as a shard looks at it: a load and a comparison where nothing has changed.
+type PublishedCache = Cache<Arc<ArcSwapOption<Published>>, Option<Arc<Published>>>;
+
+/// Counted by this shard alone: cloning it writes to no cache line that another shard reads.
+#[allow(clippy::redundant_allocation)]
+pub type ThisShards<T> = Rc<Arc<T>>;
+
+pub struct Shard {
+    pub id: usize,
+    pub node: Arc<Node>,
+    pub stats: Rc<ShardRecorder>,
+    pub rng: RefCell<SmallRng>,
+    published: RefCell<PublishedCache>,
+    /// The same as a plain count, so that requests do not write to a cache line that shards share.
+    current: RefCell<Option<ThisShards<Published>>>,
+    shares: RefCell<HashMap<ServiceId, Rc<Share>>>,
+    app_ports: RefCell<HashMap<u16, Rc<AppPort>>>,
+}
+
+/// A port of the local app as a shard sees it.
+pub struct AppPort {
+    pub share: Rc<Share>,
+    pub h1: Rc<H1Pool>,
+}
+
+impl Shard {
+    pub fn new(id: usize, node: Arc<Node>, stats: Rc<ShardRecorder>) -> Rc<Self> {
+        let published = Cache::new(Arc::clone(&node.published));
+        Rc::new(Self {
+            id,
+            node,
+            stats,
+            rng: RefCell::new(SmallRng::from_os_rng()),
+            published: RefCell::new(published),
+            current: RefCell::default(),
+            shares: RefCell::default(),
+            app_ports: RefCell::default(),
+        })
+    }
+
+    /// Serves what the listeners hand over, until the process ends.
+    pub async fn run(self: Rc<Self>, mut accepted: mpsc::Receiver<Accepted>) {
+        actix_rt::spawn(Rc::clone(&self).sweep());
+        while let Some(accepted) = accepted.recv().await {
+            let shard = Rc::clone(&self);
+            actix_rt::spawn(async move { shard.serve(accepted).await });
+        }
+    }
+
+    /// The snapshot in force.
+    pub fn published(&self) -> Option<ThisShards<Published>> {
+        let mut cache = self.published.borrow_mut();
+        let latest = cache.load();
+        let mut current = self.current.borrow_mut();
+        let same = match (latest, current.as_deref()) {
+            (Some(latest), Some(current)) => Arc::ptr_eq(latest, current),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            *current = latest.as_ref().map(|latest| Rc::new(Arc::clone(latest)));
+        }
+        current.clone()
+    }
+
+    /// The share of an outbound upstream; `None`: the directory does not list it.
+    pub async fn share(&self, service: &ServiceId) -> Option<Rc<Share>> {
+        if let Some(share) = self.shares.borrow().get(service) {
+            return Some(Rc::clone(share));
+        }
+        let upstream = self.ensure(Key::Service(service.clone())).await?;
+        let mut shares = self.shares.borrow_mut();
+        let made = shares.entry(service.clone()).or_insert_with(|| {
+            let dialer = Dialer::Mesh(Arc::clone(&self.node.tls));
+            Share::of_service(upstream, self.id, &self.stats, dialer)
+        });
+        Some(Rc::clone(made))
+    }
+
+    /// The share of a port of the app; only ports that the policy declares are asked for.
+    pub async fn app_port(&self, port: u16) -> Option<Rc<AppPort>> {
+        if let Some(app) = self.app_ports.borrow().get(&port) {
+            return Some(Rc::clone(app));
+        }
+        let upstream = self.ensure(Key::AppPort(port)).await?;
+        let mut app_ports = self.app_ports.borrow_mut();
+        let address = SocketAddr::new(self.node.config.app_host, port);
+        let made = app_ports.entry(port).or_insert_with(|| {
+            let share = Share::of_app(upstream, self.id, &self.stats, address);
+            Rc::new(AppPort { share, h1: H1Pool::new(address) })
+        });
+        Some(Rc::clone(made))
+    }
+
+    async fn ensure(&self, key: Key) -> Option<Arc<Upstream>> {
+        if let Some(upstream) = self.node.upstreams.load().get(&key) {
+            return Some(Arc::clone(upstream));
+        }
+        let asked = self.node.supervisor.send(Ensure { key });
+        match actix_rt::time::timeout(ENSURE_MAX, asked).await {
+            Ok(Ok(upstream)) => upstream,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the upstreams' supervisor did not answer");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn sweep(self: Rc<Self>) {
+        let mut ticks = actix_rt::time::interval(SWEEP);
+        loop {
+            ticks.tick().await;
+            let now = Instant::now();
+            let in_use = self.node.upstreams.load();
+            self.shares.borrow_mut().retain(|_, share| {
+                let kept = in_use.get(&share.upstream.key).is_some_and(|u| Arc::ptr_eq(u, &share.upstream));
+                if kept {
+                    share.sweep(now);
+                } else {
+                    share.retire();
+                }
+                kept
+            });
+            for app in self.app_ports.borrow().values() {
+                app.h1.sweep();
+                app.share.sweep(now);
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, accepted: Accepted) {
+        let Ok(tcp) = TcpStream::from_std(accepted.stream) else { return };
+        let open = self.stats.connection(accepted.entry.listener());
+        match &*accepted.entry {
+            Entry::Inbound => Rc::clone(&self).serve_peer(tcp, accepted.peer).await,
+            Entry::Outbound => Rc::clone(&self).serve_app(tcp, None).await,
+            Entry::Upstream { service, port } => {
+                Rc::clone(&self).serve_app(tcp, Some((service.clone(), *port))).await;
+            }
+            Entry::Edge { port } => Rc::clone(&self).serve_outside(tcp, *port).await,
+        }
+        drop(open);
+    }
+
+    /// Another sidecar.
+    async fn serve_peer(self: Rc<Self>, tcp: TcpStream, address: SocketAddr) {
+        let Some(own) = self.node.tls.load_full() else {
+            self.stats.shard().tls_handshake_failures.increment("not_ready");
+            return;
+        };
+        let peer = match mesh::accept(&own, tcp).await {
+            Ok(peer) => peer,
+            Err(error) => {
+                self.stats.shard().tls_handshake_failures.increment(error.label());
+                // A probe of the port (the control plane's, an orchestrator's) is no event.
+                if !matches!(error, mesh::AcceptError::Closed) {
+                    tracing::warn!(peer = %address, reason = error.label(), error = crate::error_chain(&error), "refused a connection");
+                }
+                return;
+            }
+        };
+        let connection = InboundConnection::of_peer(Rc::clone(&self), peer.identity.clone());
+        let finish = self.node.finish.outside.subscribe();
+        let retire_at = peer.retire_at;
+        let told = async move {
+            let aged = async {
+                match retire_at {
+                    Some(at) => actix_rt::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = turned(finish) => {}
+                () = aged => {}
+            }
+        };
+        let serve = move |request| pipeline::inbound(Rc::clone(&connection), request);
+        if let Err(error) = h2_server::serve(peer.tls, told, serve).await {
+            tracing::debug!(peer = %address, error = crate::error_chain(&error), "a peer's connection ended");
+        }
+    }
+
+    /// The own app.
+    async fn serve_app(self: Rc<Self>, tcp: TcpStream, upstream: Option<(ServiceId, u16)>) {
+        let finish = self.node.finish.app.subscribe();
+        let connection = AppConnection::new(Rc::clone(&self), upstream);
+        serve_plain(tcp, finish, move |request| pipeline::outbound(Rc::clone(&connection), request)).await;
+    }
+
+    /// A client from outside the mesh.
+    async fn serve_outside(self: Rc<Self>, tcp: TcpStream, port: u16) {
+        let finish = self.node.finish.outside.subscribe();
+        let connection = InboundConnection::of_outside(Rc::clone(&self), port);
+        serve_plain(tcp, finish, move |request| pipeline::inbound(Rc::clone(&connection), request)).await;
+    }
+}
+
+/// Plaintext HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
+async fn serve_plain<H, F>(tcp: TcpStream, finish: watch::Receiver<bool>, serve: H)
+where
+    H: Fn(http::Request<crate::leg::body::Body>) -> F,
+    F: Future<Output = http::Response<pipeline::answer::Answer>> + 'static,
+{
+    let first = tokio::select! {
+        first = actix_rt::time::timeout(FIRST_BYTES_MAX, speaks_http2(&tcp)) => first,
+        () = turned(finish.clone()) => return,
+    };
+    let Ok(Ok(http2)) = first else { return };
+    if http2 {
+        if let Err(error) = h2_server::serve(tcp, turned(finish), serve).await {
+            tracing::debug!(error = crate::error_chain(&error), "a plaintext HTTP/2 connection ended");
+        }
+    } else if let Err(error) = h1_server::serve(tcp, finish, serve).await {
+        tracing::debug!(error = crate::error_chain(&error), "a plaintext HTTP/1.1 connection ended");
+    }
+}
+
+async fn speaks_http2(tcp: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let n = tcp.peek(&mut first).await?;
+        if n == PREFACE.len() || n == 0 || first[..n] != PREFACE[..n] {
+            return Ok(n > 0 && first[..n] == PREFACE[..n]);
+        }
+        actix_rt::time::sleep(PEEK_PAUSE).await;
+    }
+}

@@ -1,0 +1,133 @@
+//! The names of all metrics: public and permanent, so all in this file, and held by a golden list.
+
+/// `OpenMetrics`' types that we use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Its samples end in `_total`.
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One metric family.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Family {
+    /// With its unit, without `_total`.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub help: &'static str,
+    pub labels: &'static [&'static str],
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, kind: Kind::Counter, help, labels }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, help, labels }
+}
+
+const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
+    Family { name, kind: Kind::Histogram, help, labels }
+}
+
+pub(super) static SERVER_DURATION: Family = histogram(
+    "http_server_request_duration_seconds",
+    &["service", "port", "peer", "class"],
+    "Requests that came in, from their head to the end of the answer",
+);
+pub(super) static CLIENT_DURATION: Family = histogram(
+    "http_client_request_duration_seconds",
+    &["upstream", "class"],
+    "Requests of the app to other services, with all their attempts",
+);
+pub(super) static REQUESTS: Family = counter(
+    "outrider_inbound_requests",
+    &["service", "port", "peer"],
+    "Requests that came in, refused ones included",
+);
+pub(super) static REQUEST_BYTES: Family = counter(
+    "outrider_inbound_request_bytes",
+    &["service", "port", "peer"],
+    "Bytes of bodies received from peers",
+);
+pub(super) static RESPONSE_BYTES: Family =
+    counter("outrider_inbound_response_bytes", &["service", "port", "peer"], "Bytes of bodies sent to peers");
+pub(super) static REFUSALS: Family = counter(
+    "outrider_refusals",
+    &["side", "reason"],
+    "Answers that the sidecar made itself, by the rejection's label",
+);
+pub(super) static TLS_FAILURES: Family =
+    counter("outrider_tls_handshake_failures", &["reason"], "Handshakes that ended without a connection");
+pub(super) static AUDIT_MATCHES: Family =
+    counter("outrider_authorization_audit_matches", &["rule"], "Requests that an Audit rule matched");
+pub(super) static CONNECTIONS_OPEN: Family =
+    gauge("outrider_connections_open", &["listener"], "Connections that are open");
+pub(super) static CONNECTIONS_ACCEPTED: Family =
+    counter("outrider_connections_accepted", &["listener"], "Connections that were accepted");
+pub(super) static IN_FLIGHT: Family =
+    gauge("outrider_upstream_requests_in_flight", &["side", "upstream"], "Requests under way");
+pub(super) static UPSTREAM_FAILURES: Family = counter(
+    "outrider_upstream_failures",
+    &["side", "upstream"],
+    "Requests that failed: 5xx, a failing gRPC status, or an answer that broke off",
+);
+pub(super) static UPSTREAM_REFUSALS: Family = counter(
+    "outrider_upstream_refusals",
+    &["side", "upstream"],
+    "Requests that were refused instead of sent on",
+);
+pub(super) static REDISPATCHES: Family = counter(
+    "outrider_upstream_redispatches",
+    &["side", "upstream"],
+    "Requests sent to another endpoint, since they provably never ran at the first",
+);
+pub(super) static ENDPOINTS: Family = gauge(
+    "outrider_upstream_endpoints",
+    &["side", "upstream", "state"],
+    "Endpoints, by whether they are ejected",
+);
+pub(super) static PERMITS_LIMIT: Family =
+    gauge("outrider_upstream_permits_limit", &["side", "upstream"], "Requests that may be under way at once");
+pub(super) static PERMITS_IN_USE: Family =
+    gauge("outrider_upstream_permits_in_use", &["side", "upstream"], "Permits that requests hold");
+pub(super) static INCARNATION: Family = gauge(
+    "outrider_upstream_incarnation",
+    &["side", "upstream"],
+    "How often the upstream's actor was started anew",
+);
+pub(super) static ACTOR_RESTARTS: Family =
+    counter("outrider_actor_restarts", &["actor"], "Actors that were started anew after a panic");
+pub(super) static MAILBOX_FULL: Family =
+    counter("outrider_actor_mailbox_full", &["actor"], "Messages that found a full mailbox");
+pub(super) static NOT_BEFORE: Family = gauge(
+    "outrider_certificate_not_before_timestamp_seconds",
+    &["identity"],
+    "When the leaf certificate begins to hold, in seconds since 1970",
+);
+pub(super) static NOT_AFTER: Family = gauge(
+    "outrider_certificate_not_after_timestamp_seconds",
+    &["identity"],
+    "When the leaf certificate ends, in seconds since 1970",
+);
+pub(super) static SNAPSHOT_EPOCH: Family =
+    gauge("outrider_snapshot_epoch", &[], "Epoch of the snapshot in force; absent without one");
+pub(super) static SNAPSHOT_SEQUENCE: Family =
+    gauge("outrider_snapshot_sequence", &[], "Sequence, within its epoch, of the snapshot in force");
+pub(super) static SNAPSHOT_STALENESS: Family = gauge(
+    "outrider_snapshot_staleness_seconds",
+    &[],
+    "Since the control plane last said that the snapshot is current",
+);
+pub(super) static SESSION: Family =
+    gauge("outrider_session_connected", &[], "1 while the session with the control plane is up");
+pub(super) static SPANS_EXPORTED: Family =
+    counter("outrider_trace_spans_exported", &[], "Spans that the collector took");
+pub(super) static SPANS_DROPPED: Family =
+    counter("outrider_trace_spans_dropped", &["reason"], "Spans that did not reach the collector");
+pub(super) static FOLDED: Family = gauge(
+    "outrider_metrics_folded",
+    &["family"],
+    "Label sets past the bound of their family, which are shown together as _other",
+);

@@ -1,0 +1,244 @@
+//! A scrape as rows of each family, folded to their bound.
+
+use outrider_shared::session::{LATENCY_BUCKETS, UpstreamView, latency_bucket_us};
+
+use super::families::{self as name, Family, Kind};
+use super::{SERIES_MAX, Scrape, Session};
+use crate::stats::{HistogramTotals, LabelTotals, ListenerTotals, OTHER, PeerTotals, Side, UpstreamTotals};
+
+/// Values of the family's labels, in its order, and what is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Row {
+    pub labels: Vec<String>,
+    pub value: Value,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Counter(u64),
+    Gauge(f64),
+    Histogram(Box<HistogramTotals>),
+}
+
+type Rows = (&'static Family, Vec<Row>);
+
+/// Bounds that are shown, of the report's buckets: every doubling from 128 us to 16.8 s, 18 of them. Each shown bound is
+/// one of the finer buckets' own, so the counts are exact.
+const OCTAVE: usize = 4;
+const FIRST_SHOWN: usize = OCTAVE;
+const SHOWN: usize = 18;
+/// Lines that a histogram takes for each label set: its buckets, `+Inf`, sum and count.
+const HISTOGRAM_LINES: usize = SHOWN + 3;
+
+/// Adding up is the library's, so each bucket here holds only what the ones before it do not.
+pub(super) fn buckets(histogram: &HistogramTotals) -> Vec<(f64, u64)> {
+    let mut shown = Vec::with_capacity(SHOWN + 1);
+    let mut from = 0;
+    for last in (FIRST_SHOWN..LATENCY_BUCKETS).step_by(OCTAVE).take(SHOWN) {
+        let bound = latency_bucket_us(u16::try_from(last).expect("fewer than 100 buckets"));
+        shown.push((seconds(bound), histogram.counts[from..=last].iter().sum()));
+        from = last + 1;
+    }
+    shown.push((f64::INFINITY, histogram.counts[from..].iter().sum()));
+    shown
+}
+
+/// Precise to the microsecond for 285 years.
+#[allow(clippy::cast_precision_loss)]
+pub(super) fn seconds(us: u64) -> f64 {
+    us as f64 / 1e6
+}
+
+/// Exact to 2^53, more than any level here.
+#[allow(clippy::cast_precision_loss)]
+fn level(n: u64) -> Value {
+    Value::Gauge(n as f64)
+}
+
+/// Exact for every date that a certificate can name.
+#[allow(clippy::cast_precision_loss)]
+fn timestamp(unix_s: i64) -> Value {
+    Value::Gauge(unix_s as f64)
+}
+
+fn row<const N: usize>(labels: [&str; N], value: Value) -> Row {
+    Row { labels: labels.map(str::to_owned).to_vec(), value }
+}
+
+/// Every family that has rows, in the order of the page.
+pub(super) fn of(scrape: &Scrape) -> Vec<Rows> {
+    let mut page = vec![
+        (&name::SERVER_DURATION, server_durations(&scrape.service, &scrape.peers)),
+        (&name::CLIENT_DURATION, client_durations(&scrape.upstreams)),
+    ];
+    page.extend(of_peers(scrape));
+    page.extend(of_shards(scrape));
+    page.extend(of_upstreams(&scrape.upstreams));
+    page.extend(of_views(&scrape.upstream_views));
+    page.extend(of_process(scrape));
+
+    let mut folded = Vec::new();
+    for (family, rows) in &mut page {
+        let sets = fold(family, rows, SERIES_MAX);
+        if sets > 0 {
+            folded.push(row([family.name], level(sets)));
+        }
+    }
+    page.push((&name::FOLDED, folded));
+    page.retain(|(_, rows)| !rows.is_empty());
+    page
+}
+
+/// Keeps the first rows and adds the rest up into one whose labels are all [`OTHER`]; returns how many those were. Rows
+/// come in the order in which they began, so that one which is shown stays shown.
+pub(super) fn fold(family: &Family, rows: &mut Vec<Row>, series_max: usize) -> u64 {
+    let lines = if family.kind == Kind::Histogram { HISTOGRAM_LINES } else { 1 };
+    let sets_max = series_max / lines;
+    if rows.len() <= sets_max {
+        return 0;
+    }
+    let rest = rows.split_off(sets_max.saturating_sub(1));
+    let count = rest.len();
+    let sum = rest.into_iter().map(|row| row.value).reduce(add);
+    rows.extend(sum.map(|value| Row { labels: vec![OTHER.to_owned(); family.labels.len()], value }));
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn add(left: Value, right: Value) -> Value {
+    match (left, right) {
+        (Value::Counter(left), Value::Counter(right)) => Value::Counter(left.saturating_add(right)),
+        (Value::Gauge(left), Value::Gauge(right)) => Value::Gauge(left + right),
+        (Value::Histogram(mut left), Value::Histogram(right)) => {
+            left.add(&right);
+            Value::Histogram(left)
+        }
+        (kept @ (Value::Counter(_) | Value::Gauge(_) | Value::Histogram(_)), _) => {
+            debug_assert!(false, "a family has values of one kind");
+            kept
+        }
+    }
+}
+
+fn server_durations(service: &str, peers: &[PeerTotals]) -> Vec<Row> {
+    let mut sets: Vec<_> =
+        peers.iter().flat_map(|peer| peer.latency.iter().map(move |class| (peer, class))).collect();
+    sets.sort_by_key(|(_, class)| class.sequence);
+    sets.into_iter()
+        .map(|(peer, class)| {
+            let value = Value::Histogram(Box::new(class.latency.clone()));
+            row([service, &peer.port.to_string(), &peer.peer, class.class.label()], value)
+        })
+        .collect()
+}
+
+/// The outbound side alone: what the app was asked for is a server's duration.
+fn client_durations(upstreams: &[UpstreamTotals]) -> Vec<Row> {
+    let outbound = upstreams.iter().filter(|upstream| upstream.side == Side::Outbound);
+    let mut sets: Vec<_> = outbound.flat_map(|of| of.latency.iter().map(move |class| (of, class))).collect();
+    sets.sort_by_key(|(_, class)| class.sequence);
+    sets.into_iter()
+        .map(|(upstream, class)| {
+            let value = Value::Histogram(Box::new(class.latency.clone()));
+            row([&upstream.name, class.class.label()], value)
+        })
+        .collect()
+}
+
+fn of_peers(scrape: &Scrape) -> [Rows; 3] {
+    let each = |value: fn(&PeerTotals) -> u64| {
+        let of = |peer: &PeerTotals| {
+            row([&scrape.service, &peer.port.to_string(), &peer.peer], Value::Counter(value(peer)))
+        };
+        scrape.peers.iter().map(of).collect()
+    };
+    [
+        (&name::REQUESTS, each(|peer| peer.requests)),
+        (&name::REQUEST_BYTES, each(|peer| peer.bytes_received)),
+        (&name::RESPONSE_BYTES, each(|peer| peer.bytes_sent)),
+    ]
+}
+
+fn of_shards(scrape: &Scrape) -> [Rows; 5] {
+    let shards = &scrape.shards;
+    let labelled = |counts: &[LabelTotals]| -> Vec<Row> {
+        counts.iter().map(|of| row([&of.label], Value::Counter(of.count))).collect()
+    };
+    let refusals = |side: Side, counts: &[LabelTotals]| -> Vec<Row> {
+        counts.iter().map(|of| row([side.label(), &of.label], Value::Counter(of.count))).collect()
+    };
+    let listeners = |value: fn(&ListenerTotals) -> Value| {
+        shards.listeners.iter().map(|of| row([of.listener.label()], value(of))).collect()
+    };
+    let mut refused = refusals(Side::Inbound, &shards.refusals_inbound);
+    refused.extend(refusals(Side::Outbound, &shards.refusals_outbound));
+    [
+        (&name::REFUSALS, refused),
+        (&name::TLS_FAILURES, labelled(&shards.tls_handshake_failures)),
+        (&name::AUDIT_MATCHES, labelled(&shards.audit_matches)),
+        (&name::CONNECTIONS_OPEN, listeners(|of| level(of.open))),
+        (&name::CONNECTIONS_ACCEPTED, listeners(|of| Value::Counter(of.accepted))),
+    ]
+}
+
+fn of_upstreams(upstreams: &[UpstreamTotals]) -> [Rows; 4] {
+    let each = |value: fn(&UpstreamTotals) -> Value| {
+        upstreams.iter().map(|of| row([of.side.label(), &of.name], value(of))).collect()
+    };
+    [
+        (&name::IN_FLIGHT, each(|of| level(of.in_flight))),
+        (&name::UPSTREAM_FAILURES, each(|of| Value::Counter(of.failures))),
+        (&name::UPSTREAM_REFUSALS, each(|of| Value::Counter(of.refusals))),
+        (&name::REDISPATCHES, each(|of| Value::Counter(of.redispatches))),
+    ]
+}
+
+fn of_views(views: &[UpstreamView]) -> [Rows; 4] {
+    let each = |value: fn(&UpstreamView) -> u64| {
+        views.iter().map(|view| row([&view.side, &view.name], level(value(view)))).collect()
+    };
+    let endpoints = |view: &UpstreamView| {
+        let ejected = view.endpoints.iter().filter(|endpoint| endpoint.state == "Ejected").count();
+        [("healthy", view.endpoints.len() - ejected), ("ejected", ejected)].map(|(state, count)| {
+            row([&view.side, &view.name, state], level(u64::try_from(count).unwrap_or(u64::MAX)))
+        })
+    };
+    [
+        (&name::ENDPOINTS, views.iter().flat_map(endpoints).collect()),
+        (&name::PERMITS_LIMIT, each(|view| view.limit.into())),
+        (&name::PERMITS_IN_USE, each(|view| view.in_use.into())),
+        (&name::INCARNATION, each(|view| view.incarnation)),
+    ]
+}
+
+fn of_process(scrape: &Scrape) -> Vec<Rows> {
+    let actors = |value: fn(&super::ActorCounts) -> u64| -> Vec<Row> {
+        scrape.actors.iter().map(|of| row([of.actor], Value::Counter(value(of)))).collect()
+    };
+    let mut families: Vec<Rows> = vec![
+        (&name::ACTOR_RESTARTS, actors(|of| of.restarts)),
+        (&name::MAILBOX_FULL, actors(|of| of.mailbox_full)),
+    ];
+    if let Some(leaf) = &scrape.leaf {
+        let identity = leaf.identity.as_str();
+        families.push((&name::NOT_BEFORE, vec![row([identity], timestamp(leaf.not_before_unix_s))]));
+        families.push((&name::NOT_AFTER, vec![row([identity], timestamp(leaf.not_after_unix_s))]));
+    }
+    if let Some(snapshot) = scrape.snapshot {
+        families.push((&name::SNAPSHOT_EPOCH, vec![row([], level(snapshot.version.epoch))]));
+        families.push((&name::SNAPSHOT_SEQUENCE, vec![row([], level(snapshot.version.sequence))]));
+        let staleness = Value::Gauge(snapshot.staleness.as_secs_f64());
+        families.push((&name::SNAPSHOT_STALENESS, vec![row([], staleness)]));
+    }
+    let connected = match scrape.session {
+        Session::Connected => 1,
+        Session::Disconnected => 0,
+    };
+    families.push((&name::SESSION, vec![row([], level(connected))]));
+    families.push((&name::SPANS_EXPORTED, vec![row([], Value::Counter(scrape.traces.exported))]));
+    let dropped = [
+        row(["queue_full"], Value::Counter(scrape.traces.dropped_queue_full)),
+        row(["export_failed"], Value::Counter(scrape.traces.dropped_export_failed)),
+    ];
+    families.push((&name::SPANS_DROPPED, dropped.to_vec()));
+    families
+}

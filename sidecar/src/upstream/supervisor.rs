@@ -1,0 +1,182 @@
+//! Starts an actor for each upstream in use, feeds it the directory, and starts it anew when it panics.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
+use arc_swap::ArcSwap;
+use outrider_shared::snapshot::DirectoryService;
+use outrider_shared::{ServiceId, SidecarId, SpiffeId};
+
+use super::actor::{Crashed, UpstreamActor};
+use super::lease::Leases;
+use super::machine::{Input, Machine};
+use super::{Key, Snapshot, Upstream, UpstreamMap};
+
+/// Messages that wait. 4,096: every shard may ask once for each service of a large mesh at its first use.
+const MAILBOX_MAX: usize = 4_096;
+/// An upstream's actor is started anew this often within [`STORM_WINDOW`] at once; after that it waits
+/// [`STORM_PAUSE`], so a panic that comes back with the same input does not eat a core.
+const STORM_RESTARTS: usize = 5;
+const STORM_WINDOW: Duration = Duration::from_secs(10);
+const STORM_PAUSE: Duration = Duration::from_secs(1);
+
+/// What an actor needs that a service of the directory gives.
+#[derive(Debug, Clone, PartialEq)]
+struct Listed {
+    identity: SpiffeId,
+    endpoints: Vec<(SidecarId, SocketAddr)>,
+}
+
+/// Owns: which upstreams there are. Receives: [`Ensure`], [`Directory`], [`Crashed`]. Publishes: the map of upstreams.
+/// Capacity: [`MAILBOX_MAX`]. On full: an unknown upstream is refused as not ready. On restart: never, it has no code
+/// that depends on input's content; were it to panic, upstreams in use go on, and new ones are refused.
+pub struct Supervisor {
+    map: Arc<ArcSwap<UpstreamMap>>,
+    shards: usize,
+    limit: u32,
+    directory: HashMap<ServiceId, Listed>,
+    crashes: HashMap<Key, VecDeque<Instant>>,
+}
+
+/// An upstream is asked for that no shard has used before. `None`: the directory does not list it.
+pub struct Ensure {
+    pub key: Key,
+}
+impl Message for Ensure {
+    type Result = Option<Arc<Upstream>>;
+}
+
+/// The directory of a new snapshot. From the node.
+pub struct Directory {
+    pub services: Vec<DirectoryService>,
+}
+impl Message for Directory {
+    type Result = ();
+}
+
+impl Supervisor {
+    /// `limit`: permits of each upstream.
+    pub fn new(map: Arc<ArcSwap<UpstreamMap>>, shards: usize, limit: u32) -> Self {
+        Self { map, shards, limit, directory: HashMap::new(), crashes: HashMap::new() }
+    }
+
+    fn start_upstream(&self, key: &Key, ctx: &Context<Self>) -> Option<Arc<Upstream>> {
+        let listed = match key {
+            Key::Service(service) => Some(self.directory.get(service)?),
+            Key::AppPort(_) => None,
+        };
+        let empty = Snapshot { generation: 0, incarnation: 0, identity: None, endpoints: Vec::new() };
+        // Whole before anybody sees it: the request that asked for this upstream reads it at once.
+        let mut first = Machine::resume(&empty);
+        if let Some(listed) = listed {
+            first.handle(listed.input(), Instant::now());
+        }
+        // The actor needs its upstream and the upstream its actor's address: the address comes first, from a context
+        // that runs nothing until the actor is there.
+        let actor_ctx = Context::<UpstreamActor>::new();
+        let upstream = Arc::new(Upstream {
+            key: key.clone(),
+            leases: Leases::new(self.limit, self.shards),
+            snapshot: Arc::new(ArcSwap::from_pointee(first.snapshot())),
+            actor: ArcSwap::from_pointee(actor_ctx.address()),
+            mailbox_full: AtomicU64::new(0),
+        });
+        let actor = UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient());
+        let address = actor_ctx.run(actor);
+        upstream.actor.store(Arc::new(address));
+        let mut map = UpstreamMap::clone(&self.map.load());
+        map.insert(key.clone(), Arc::clone(&upstream));
+        self.map.store(Arc::new(map));
+        Some(upstream)
+    }
+
+    /// Swaps a fresh actor in, which resumes from the last snapshot.
+    fn restart(&mut self, key: &Key, ctx: &Context<Self>) {
+        let Some(upstream) = self.map.load().get(key).cloned() else { return };
+        let mut last = Snapshot::clone(&upstream.snapshot.load());
+        last.incarnation += 1;
+        last.generation += 1;
+        upstream.snapshot.store(Arc::new(last));
+        let actor = UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient());
+        upstream.actor.store(Arc::new(actor.start()));
+        if let Key::Service(service) = key
+            && let Some(listed) = self.directory.get(service)
+        {
+            upstream.tell(listed.input());
+        }
+    }
+}
+
+impl Listed {
+    fn input(&self) -> Input {
+        Input::Directory { identity: Some(self.identity.clone()), endpoints: self.endpoints.clone() }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_MAX);
+    }
+}
+
+impl Handler<Ensure> for Supervisor {
+    type Result = MessageResult<Ensure>;
+
+    fn handle(&mut self, ensure: Ensure, ctx: &mut Self::Context) -> Self::Result {
+        let known = self.map.load().get(&ensure.key).cloned();
+        MessageResult(known.or_else(|| self.start_upstream(&ensure.key, ctx)))
+    }
+}
+
+impl Handler<Directory> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, directory: Directory, _: &mut Self::Context) {
+        let listed = directory.services.into_iter().map(|service| {
+            let endpoints = service.endpoints.into_iter().map(|e| (e.sidecar, e.address)).collect();
+            (service.service, Listed { identity: service.identity, endpoints })
+        });
+        let before = std::mem::replace(&mut self.directory, listed.collect());
+        let map = self.map.load_full();
+        let gone = |key: &Key| match key {
+            Key::Service(service) => !self.directory.contains_key(service),
+            Key::AppPort(_) => false,
+        };
+        if map.keys().any(gone) {
+            let left = map.iter().filter(|(key, _)| !gone(key));
+            let left: UpstreamMap = left.map(|(key, upstream)| (key.clone(), Arc::clone(upstream))).collect();
+            self.map.store(Arc::new(left));
+        }
+        for (service, listed) in &self.directory {
+            if before.get(service) != Some(listed)
+                && let Some(upstream) = map.get(&Key::Service(service.clone()))
+            {
+                upstream.tell(listed.input());
+            }
+        }
+    }
+}
+
+impl Handler<Crashed> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, crashed: Crashed, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        let crashes = self.crashes.entry(crashed.key.clone()).or_default();
+        crashes.retain(|at| now.saturating_duration_since(*at) < STORM_WINDOW);
+        crashes.push_back(now);
+        tracing::error!(upstream = %crashed.key, crashes = crashes.len(), "an upstream's actor panicked and is started anew");
+        if crashes.len() <= STORM_RESTARTS {
+            self.restart(&crashed.key, ctx);
+        } else {
+            ctx.run_later(STORM_PAUSE, move |this, ctx| this.restart(&crashed.key, ctx));
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Servers that misbehave below HTTP.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A listener whose queue is full, so that whoever connects hears nothing: what a firewall that drops packets looks like.
+#[derive(Debug)]
+pub struct Saturated {
+    _listener: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Saturated {
+    pub async fn start(address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket is to be had");
+        socket.bind(address).expect("the address belongs to this case");
+        let listener = socket.listen(0).expect("a bound socket listens");
+        let mut queued = Vec::new();
+        // A connect on loopback takes microseconds, or waits for the SYN to be sent again after a second.
+        while let Ok(connected) =
+            tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+        {
+            queued.push(connected.expect("the queue has room"));
+            assert!(queued.len() < 64, "a queue of 0 is small");
+        }
+        Self { _listener: listener, _queued: queued }
+    }
+}
+
+/// Answers whatever comes first on a connection with `answer`, and nothing after it.
+pub async fn babbles(address: SocketAddr, answer: &'static [u8]) -> JoinHandle<()> {
+    let listener = TcpListener::bind(address).await.expect("the address belongs to this case");
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // It may have gone already: a probe of the port.
+            if stream.read(&mut [0; 1024]).await.is_ok_and(|length| length > 0) {
+                let _ = stream.write_all(answer).await;
+                open.push(stream);
+            }
+        }
+    })
+}

@@ -1,0 +1,15 @@
+//! Cases on a whole mesh: each says what a caller saw. One binary, since what it links takes longer than what it runs.
+
+mod authorization;
+mod balance;
+mod bodies;
+mod control_plane;
+mod data_path;
+mod headers;
+mod identity;
+mod lifecycle;
+mod outbound;
+mod rejections;
+mod routes;
+mod shop;
+mod third_party;
