@@ -1,6 +1,7 @@
 //! The request's place in its trace: read from its head, written into what goes on, and told to the collector at its end.
 //!
-//! Nothing here runs where no collector is configured.
+//! Where no collector is configured, one thing of this is left: a request reaches the app with a trace id, its caller's or a
+//! fresh one. The outbound side leaves that to the inbound one, which spares the leg between them a header.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -45,31 +46,35 @@ pub struct End {
 }
 
 impl Trace {
+    /// `None`: nothing is exported.
     pub fn inbound(
         published: &Published,
         tracer: &Tracer,
         accepted: &mut Accepted,
         started: Instant,
     ) -> Option<Box<Self>> {
-        let context = Self::context(published, tracer, accepted)?;
-        let span = InboundSpan::begin(context, SpanStart::at(started));
-        published.tracing.inject(span.context(), &mut accepted.head.headers);
-        Some(Box::new(Self::new(Spans::Inbound(span), context, accepted)))
+        let fields = &mut accepted.head.headers;
+        let context = published.tracing.begin(fields);
+        published.tracing.inject(&context, fields);
+        tracer.is_on().then(|| {
+            let span = InboundSpan::begin(context, SpanStart::at(started));
+            Box::new(Self::new(Spans::Inbound(span), context, accepted))
+        })
     }
 
+    /// `None`: nothing is exported.
     pub fn outbound(
         published: &Published,
         tracer: &Tracer,
         accepted: &mut Accepted,
         started: Instant,
     ) -> Option<Box<Self>> {
-        let context = Self::context(published, tracer, accepted)?;
+        if !tracer.is_on() {
+            return None;
+        }
+        let context = published.tracing.begin(&mut accepted.head.headers);
         let span = OutboundSpan::begin(context, SpanStart::at(started));
         Some(Box::new(Self::new(Spans::Outbound(span), context, accepted)))
-    }
-
-    fn context(published: &Published, tracer: &Tracer, accepted: &mut Accepted) -> Option<TraceContext> {
-        tracer.is_on().then(|| published.tracing.begin(&mut accepted.head.headers))
     }
 
     fn new(spans: Spans, context: TraceContext, accepted: &Accepted) -> Self {

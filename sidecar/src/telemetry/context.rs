@@ -2,7 +2,8 @@
 //!
 //! A sidecar puts itself into a trace only where it will export a span: rewriting the parent without one would tear the
 //! app's own spans apart. So a request that is not sampled keeps its caller's context byte for byte, which also costs
-//! nothing, and a sidecar without a collector changes no header at all.
+//! nothing. A request without a readable context gets one, whether there is a collector or not: its trace id is what ties
+//! an app's calls to the request that caused them.
 
 use http::HeaderMap;
 use outrider_shared::snapshot::{Propagation, Tracing};
@@ -42,8 +43,6 @@ enum Origin {
     Ours,
     /// The caller's, which is in the headers already.
     Callers,
-    /// Made up for the log alone: no span will be exported, and no header is touched.
-    Unexported,
 }
 
 impl TraceContext {
@@ -57,7 +56,7 @@ impl TraceContext {
     pub(super) fn ours(&self) -> Self {
         match self.origin {
             Origin::Ours => *self,
-            Origin::Callers | Origin::Unexported => self.child(),
+            Origin::Callers => self.child(),
         }
     }
 }
@@ -126,11 +125,12 @@ impl TracePolicy {
     /// Reads the context of a request, takes out what must not go on (an unreadable `traceparent`, a `tracestate` without
     /// one or past its limits, oversized baggage), and decides whether it is sampled.
     pub fn begin(&self, headers: &mut HeaderMap) -> TraceContext {
-        let incoming = match self.exporting {
-            Exporting::On => self.extract(headers),
-            // Read for the log alone: what we do not take part in we do not tidy up either.
-            Exporting::Off => self.read(headers),
-        };
+        let incoming = self.read(headers);
+        match (self.exporting, incoming.parent) {
+            // We do not take part in it, so we do not tidy it up either.
+            (Exporting::Off, Some(_)) => {}
+            (Exporting::Off, None) | (Exporting::On, _) => self.tidy(headers),
+        }
         let trace_id = incoming.parent.map_or_else(ids::trace_id, |parent| parent.trace_id);
         let decision = incoming.decision.filter(|_| self.parent_based);
         let sampled = match (decision, self.exporting) {
@@ -141,8 +141,7 @@ impl TracePolicy {
         let (origin, span_id, parent_span_id) = match (incoming.parent, self.exporting) {
             (Some(parent), Exporting::On) if sampled => (Origin::Ours, ids::span_id(), Some(parent.span_id)),
             (Some(parent), _) => (Origin::Callers, parent.span_id, None),
-            (None, Exporting::On) => (Origin::Ours, ids::span_id(), None),
-            (None, Exporting::Off) => (Origin::Unexported, ids::span_id(), None),
+            (None, _) => (Origin::Ours, ids::span_id(), None),
         };
         let random = incoming.parent.is_some_and(|parent| parent.random);
         TraceContext { trace_id, span_id, parent_span_id, sampled, random, origin, b3: incoming.b3 }
@@ -152,7 +151,7 @@ impl TracePolicy {
     pub fn inject(&self, context: &TraceContext, headers: &mut HeaderMap) {
         match context.origin {
             Origin::Ours => {}
-            Origin::Callers | Origin::Unexported => return,
+            Origin::Callers => return,
         }
         if self.formats.trace_context {
             w3c::inject(context, headers);
@@ -162,15 +161,13 @@ impl TracePolicy {
         }
     }
 
-    fn extract(&self, headers: &mut HeaderMap) -> Incoming {
-        let incoming = self.read(headers);
+    fn tidy(&self, headers: &mut HeaderMap) {
         if self.formats.trace_context {
             w3c::tidy(headers);
         }
         if self.formats.baggage {
             w3c::tidy_baggage(headers);
         }
-        incoming
     }
 
     fn read(&self, headers: &HeaderMap) -> Incoming {

@@ -107,11 +107,6 @@ impl InboundSpan {
         Self { context, start, events: SmallVec::new() }
     }
 
-    /// To be injected on the way to the app.
-    pub fn context(&self) -> &TraceContext {
-        &self.context
-    }
-
     pub fn event(&mut self, event: SpanEvent) {
         push_event(&mut self.events, event);
     }

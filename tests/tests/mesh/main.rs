@@ -13,3 +13,4 @@ mod rejections;
 mod routes;
 mod shop;
 mod third_party;
+mod traces;

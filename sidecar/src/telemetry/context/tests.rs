@@ -56,18 +56,25 @@ fn a_request_that_is_not_sampled_keeps_its_context_byte_for_byte() {
 }
 
 #[test]
-fn a_sidecar_without_a_collector_changes_no_header() {
+fn a_sidecar_without_a_collector_passes_on_what_came_byte_for_byte() {
     let off = TracePolicy::new(&tracing(1, 1), Exporting::Off);
-    for given in [
-        headers(&[]),
-        headers(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01")), ("tracestate", "a=1")]),
-        headers(&[("traceparent", "nonsense"), ("tracestate", "a=1")]),
-    ] {
-        let mut passed = given.clone();
-        let context = off.begin(&mut passed);
-        off.inject(&context, &mut passed);
-        assert_eq!(passed, given);
-        assert_ne!(context.trace_id, 0);
+    let given = headers(&[("traceparent", &format!("00-{TRACE}-{SPAN}-01")), ("tracestate", "a=1,a=2")]);
+    let mut passed = given.clone();
+    let context = off.begin(&mut passed);
+    off.inject(&context, &mut passed);
+    assert_eq!(passed, given);
+    assert_eq!(context.span_id, 0x00f0_67aa_0ba9_02b7);
+}
+
+#[test]
+fn a_sidecar_without_a_collector_begins_a_trace_that_is_not_sampled() {
+    let off = TracePolicy::new(&tracing(1, 1), Exporting::Off);
+    for mut given in [headers(&[]), headers(&[("traceparent", "nonsense"), ("tracestate", "a=1")])] {
+        let context = off.begin(&mut given);
+        off.inject(&context, &mut given);
+        let wanted = format!("00-{:032x}-{:016x}-00", context.trace_id, context.span_id);
+        assert_eq!(text(&given, "traceparent"), Some(&*wanted));
+        assert_eq!(given.len(), 1, "a tracestate without its traceparent means nothing");
     }
 }
 

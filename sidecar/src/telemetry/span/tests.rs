@@ -28,8 +28,9 @@ fn status(status: u16) -> SpanAttributes {
 #[test]
 fn a_request_that_came_in_has_one_server_span_under_its_callers() {
     let (tracer, mut spans) = Tracer::captured();
-    let span = InboundSpan::begin(context(true), SpanStart::now());
-    let to_app = span.context().span_id;
+    let context = context(true);
+    let span = InboundSpan::begin(context, SpanStart::now());
+    let to_app = context.span_id;
     span.finish(Ending::Fine, || status(200), &tracer);
     let [span] = &collect(&mut spans)[..] else { panic!("there is exactly one") };
     assert_eq!((span.kind, span.span_id, span.parent_span_id), (SpanKind::Server, to_app, Some(CALLER)));
