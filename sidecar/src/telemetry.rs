@@ -17,7 +17,8 @@ mod span;
 
 pub use context::{TraceContext, TracePolicy};
 pub use export::{
-    ExportSettings, Exporting, Protocol, SettingsError, TraceCounts, Tracer, TracerError, TracerIdentity,
+    ClientFiles, ExportSettings, Exporting, Protocol, SettingsError, TlsError, TlsFiles, TraceCounts, Tracer,
+    TracerError, TracerIdentity,
 };
 pub use span::{
     Ending, InboundSpan, OutboundSpan, Rpc, SampledBy, ServerAddress, SpanAttributes, SpanEvent, SpanKind,

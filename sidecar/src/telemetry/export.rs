@@ -18,9 +18,11 @@ mod convert;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod worker;
 
 pub use settings::{ExportSettings, Protocol, SettingsError, TracerIdentity};
+pub use tls::{ClientFiles, TlsError, TlsFiles};
 
 /// How long [`Tracer::shutdown`] waits for the last spans. 2 s: a drain must not outlive its grace for the sake of traces.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
@@ -37,8 +39,12 @@ pub enum Exporting {
 pub enum TracerError {
     #[error("the settings for exporting traces")]
     Settings(#[from] SettingsError),
+    #[error("TLS to the collector at {endpoint}")]
+    Tls { endpoint: String, source: TlsError },
     #[error("building the OTLP exporter for {endpoint}")]
     Exporter { endpoint: String, source: opentelemetry_otlp::ExporterBuildError },
+    #[error("{endpoint} is no address of a collector")]
+    Endpoint { endpoint: String, source: tonic::transport::Error },
     #[error("starting the thread that exports traces")]
     Thread(#[source] std::io::Error),
 }

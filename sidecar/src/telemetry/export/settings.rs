@@ -1,8 +1,11 @@
 //! OpenTelemetry's environment variables, as far as they concern the export of spans.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
+
+use super::{ClientFiles, TlsFiles};
 
 /// How OTLP is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,8 @@ pub struct ExportSettings {
     pub protocol: Protocol,
     /// For HTTP with its path.
     pub endpoint: String,
+    /// Where the endpoint is `https://`.
+    pub tls: Option<TlsFiles>,
     pub headers: Vec<(String, String)>,
     /// One export, its retries included.
     pub timeout: Duration,
@@ -42,10 +47,8 @@ pub struct ExportSettings {
 pub enum SettingsError {
     #[error("{variable} is {given:?}; it must be {expected}")]
     Malformed { variable: &'static str, given: String, expected: &'static str },
-    #[error(
-        "{variable} asks for {endpoint}; only http:// is spoken to a collector: use one on this host or network"
-    )]
-    Tls { variable: &'static str, endpoint: String },
+    #[error("{given} is set and {missing} is not: a certificate and its key belong together")]
+    Alone { given: &'static str, missing: &'static str },
 }
 
 /// Bounds that OpenTelemetry's specification sets by default.
@@ -60,6 +63,12 @@ const ENDPOINT_GRPC: &str = "http://localhost:4317";
 const ENDPOINT_HTTP: &str = "http://localhost:4318";
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+const CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CERTIFICATE";
+const TRACES_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE";
+const CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE";
+const TRACES_CLIENT_CERTIFICATE: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE";
+const CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_CLIENT_KEY";
+const TRACES_CLIENT_KEY: &str = "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY";
 
 impl ExportSettings {
     /// `None`: nothing is exported.
@@ -90,9 +99,12 @@ impl ExportSettings {
         let batch_timeout =
             variables.milliseconds("OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BSP_EXPORT_TIMEOUT", BATCH_TIMEOUT_MS)?;
         let queue = variables.count("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_SPANS)?;
+        let endpoint = variables.endpoint(protocol)?;
+        let tls = if endpoint.starts_with("https://") { Some(variables.tls()?) } else { None };
         Ok(Some(Self {
             protocol,
-            endpoint: variables.endpoint(protocol)?,
+            endpoint,
+            tls,
             headers: variables.headers()?,
             timeout: timeout.min(batch_timeout),
             queue_spans_max: queue,
@@ -143,9 +155,6 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
         };
         let (name, given) =
             self.either(TRACES_ENDPOINT, ENDPOINT).unwrap_or_else(|| (ENDPOINT, default.to_owned()));
-        if given.starts_with("https://") {
-            return Err(SettingsError::Tls { variable: name, endpoint: given });
-        }
         let full = match protocol {
             Protocol::HttpProtobuf if name == ENDPOINT => {
                 format!("{}/v1/traces", given.trim_end_matches('/'))
@@ -155,9 +164,27 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
             Protocol::HttpProtobuf | Protocol::Grpc => given,
         };
         let legal = full.parse::<http::Uri>().is_ok_and(|uri| {
-            uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty())
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
         });
         if legal { Ok(full) } else { Err(malformed(name, &full, "a URL, as http://collector:4318")) }
+    }
+
+    /// Files are looked at when the exporter starts, not here.
+    fn tls(&self) -> Result<TlsFiles, SettingsError> {
+        let file = |traces, all| self.either(traces, all).map(|(_, path)| PathBuf::from(path));
+        let chain = file(TRACES_CLIENT_CERTIFICATE, CLIENT_CERTIFICATE);
+        let client = match (chain, file(TRACES_CLIENT_KEY, CLIENT_KEY)) {
+            (Some(chain), Some(key)) => Some(ClientFiles { chain, key }),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(SettingsError::Alone { given: CLIENT_CERTIFICATE, missing: CLIENT_KEY });
+            }
+            (None, Some(_)) => {
+                return Err(SettingsError::Alone { given: CLIENT_KEY, missing: CLIENT_CERTIFICATE });
+            }
+        };
+        Ok(TlsFiles { roots: file(TRACES_CERTIFICATE, CERTIFICATE), client })
     }
 
     fn headers(&self) -> Result<Vec<(String, String)>, SettingsError> {

@@ -13,6 +13,7 @@ use crate::telemetry::{Rpc, SampledBy, ServerAddress, SpanAttributes, SpanEvent,
 
 mod receiver;
 mod settings;
+mod tls;
 
 use receiver::Collector;
 
@@ -27,6 +28,7 @@ fn settings_for(collector: &Collector, protocol: Protocol) -> ExportSettings {
     ExportSettings {
         protocol,
         endpoint: format!("http://{}{path}", collector.address),
+        tls: None,
         headers: vec![("x-tenant".to_owned(), "shop".to_owned())],
         timeout: Duration::from_millis(300),
         queue_spans_max: 64,

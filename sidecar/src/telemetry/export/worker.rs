@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
+use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::tonic_types::metadata::MetadataMap;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
@@ -13,7 +14,7 @@ use opentelemetry_sdk::trace::SpanExporter as _;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::{Counts, ExportSettings, Protocol, SHUTDOWN_MAX, TracerError, convert};
+use super::{Counts, ExportSettings, Protocol, SHUTDOWN_MAX, TracerError, convert, tls};
 use crate::telemetry::SpanRecord;
 
 /// A collector that is away is complained of this often at most.
@@ -38,10 +39,10 @@ pub(super) fn spawn(settings: ExportSettings, inlets: Inlets) -> Result<(), Trac
     };
     let exporter = match built {
         Ok(exporter) => exporter,
-        Err(source) => {
+        Err(error) => {
             // A runtime must not be dropped, which may wait, by an async caller.
             runtime.shutdown_background();
-            return Err(TracerError::Exporter { endpoint: settings.endpoint, source });
+            return Err(error);
         }
     };
     let worker = Worker { settings, exporter, inlets, complained: None };
@@ -52,22 +53,46 @@ pub(super) fn spawn(settings: ExportSettings, inlets: Inlets) -> Result<(), Trac
     Ok(())
 }
 
-fn build(settings: &ExportSettings) -> Result<SpanExporter, opentelemetry_otlp::ExporterBuildError> {
-    let mut exporter = match settings.protocol {
-        Protocol::HttpProtobuf => SpanExporter::builder()
-            .with_http()
-            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-            .with_endpoint(&settings.endpoint)
-            .with_timeout(settings.timeout)
-            .with_headers(settings.headers.iter().cloned().collect())
-            .build()?,
-        Protocol::Grpc => SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(&settings.endpoint)
-            .with_timeout(settings.timeout)
-            .with_metadata(metadata(&settings.headers))
-            .build()?,
+fn build(settings: &ExportSettings) -> Result<SpanExporter, TracerError> {
+    let endpoint = || settings.endpoint.clone();
+    let connector = match &settings.tls {
+        None => None,
+        Some(files) => {
+            let connector = tls::connector(settings.protocol, files);
+            Some(connector.map_err(|source| TracerError::Tls { endpoint: endpoint(), source })?)
+        }
     };
+    let built = match settings.protocol {
+        Protocol::HttpProtobuf => {
+            let builder = SpanExporter::builder()
+                .with_http()
+                .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+                .with_endpoint(&settings.endpoint)
+                .with_timeout(settings.timeout)
+                .with_headers(settings.headers.iter().cloned().collect());
+            match connector {
+                None => builder.build(),
+                Some(tls) => builder.with_http_client(HyperClient::new(tls, settings.timeout, None)).build(),
+            }
+        }
+        Protocol::Grpc => {
+            let builder = SpanExporter::builder()
+                .with_tonic()
+                .with_endpoint(&settings.endpoint)
+                .with_timeout(settings.timeout)
+                .with_metadata(metadata(&settings.headers));
+            match connector {
+                None => builder.build(),
+                Some(tls) => {
+                    let to = tonic::transport::Endpoint::from_shared(settings.endpoint.clone());
+                    let to = to.map_err(|source| TracerError::Endpoint { endpoint: endpoint(), source })?;
+                    let channel = to.timeout(settings.timeout).connect_with_connector_lazy(tls);
+                    builder.with_channel(channel).build()
+                }
+            }
+        }
+    };
+    let mut exporter = built.map_err(|source| TracerError::Exporter { endpoint: endpoint(), source })?;
     let attributes = settings.resource.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
     exporter.set_resource(&Resource::builder_empty().with_attributes(attributes).build());
     Ok(exporter)

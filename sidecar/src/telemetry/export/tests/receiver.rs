@@ -14,6 +14,8 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, Span};
 use prost::Message;
 use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 
 use crate::telemetry::Protocol;
 
@@ -24,6 +26,7 @@ pub(super) struct Collector {
     received: Arc<Mutex<Vec<Received>>>,
 }
 
+/// What one export brought.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub path: String,
@@ -48,6 +51,20 @@ impl Collector {
 
     /// From now on it answers.
     pub fn listen(&self, protocol: Protocol) {
+        self.accept(protocol, None);
+    }
+
+    /// From now on it answers, over TLS.
+    pub fn listen_with_tls(&self, protocol: Protocol, mut config: rustls::ServerConfig) {
+        let spoken: &[u8] = match protocol {
+            Protocol::HttpProtobuf => b"http/1.1",
+            Protocol::Grpc => b"h2",
+        };
+        config.alpn_protocols = vec![spoken.to_vec()];
+        self.accept(protocol, Some(TlsAcceptor::from(Arc::new(config))));
+    }
+
+    fn accept(&self, protocol: Protocol, tls: Option<TlsAcceptor>) {
         self.socket.listen(16).unwrap();
         self.socket.set_nonblocking(true).unwrap();
         let listener = tokio::net::TcpListener::from_std(self.socket.try_clone().unwrap().into()).unwrap();
@@ -55,19 +72,17 @@ impl Collector {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let received = Arc::clone(&received);
-                let answer = service_fn(move |request| answer(request, protocol, Arc::clone(&received)));
-                let stream = TokioIo::new(stream);
+                let tls = tls.clone();
                 tokio::spawn(async move {
-                    // The exporter leaving is no matter of the collector's.
-                    let _ = match protocol {
-                        Protocol::HttpProtobuf => {
-                            hyper::server::conn::http1::Builder::new().serve_connection(stream, answer).await
+                    match tls {
+                        None => serve(stream, protocol, received).await,
+                        // An exporter that does not believe it, or whom it does not know, is no matter of its own.
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(stream, protocol, received).await;
+                            }
                         }
-                        Protocol::Grpc => {
-                            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                            builder.serve_connection(stream, answer).await
-                        }
-                    };
+                    }
                 });
             }
         });
@@ -87,6 +102,25 @@ impl Collector {
         let resources = self.requests().into_iter().flat_map(|request| request.spans);
         resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans).collect()
     }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    protocol: Protocol,
+    received: Arc<Mutex<Vec<Received>>>,
+) {
+    let answer = service_fn(move |request| answer(request, protocol, Arc::clone(&received)));
+    let stream = TokioIo::new(stream);
+    // The exporter leaving is no matter of the collector's.
+    let _ = match protocol {
+        Protocol::HttpProtobuf => {
+            hyper::server::conn::http1::Builder::new().serve_connection(stream, answer).await
+        }
+        Protocol::Grpc => {
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            builder.serve_connection(stream, answer).await
+        }
+    };
 }
 
 async fn answer(

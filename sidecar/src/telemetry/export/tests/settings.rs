@@ -1,8 +1,9 @@
 //! Sentences about the `OTEL_*` variables.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::telemetry::{ExportSettings, Protocol, SettingsError, TracerIdentity};
+use crate::telemetry::{ClientFiles, ExportSettings, Protocol, SettingsError, TlsFiles, TracerIdentity};
 
 fn settings(variables: &[(&str, &str)]) -> Result<Option<ExportSettings>, SettingsError> {
     let identity = TracerIdentity {
@@ -123,7 +124,6 @@ fn what_cannot_be_done_is_refused_by_the_variables_name() {
     let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
     for (name, value) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://c:4318"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "not a url"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://c"),
         ("OTEL_TRACES_EXPORTER", "zipkin"),
@@ -146,4 +146,29 @@ fn a_malformed_header_is_not_repeated_since_it_may_be_a_secret() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "api key=hunter2"),
     ]);
     assert!(!refused.expect_err("a name with a blank").to_string().contains("hunter2"));
+}
+
+#[test]
+fn https_takes_its_files_from_the_variables_and_http_none() {
+    let files = [
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/pki/roots.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/pki/all.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "/pki/traces.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/pki/key.pem"),
+    ];
+    let with = |endpoint| on(&[&[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)], &files[..]].concat()).tls;
+    let client = ClientFiles { chain: "/pki/traces.pem".into(), key: "/pki/key.pem".into() };
+    let all = TlsFiles { roots: Some(PathBuf::from("/pki/roots.pem")), client: Some(client) };
+    assert_eq!(with("https://c:4318"), Some(all));
+    assert_eq!(with("http://c:4318"), None);
+    assert_eq!(on(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318")]).tls, Some(TlsFiles::default()));
+}
+
+#[test]
+fn a_client_certificate_without_its_key_is_refused_and_so_is_a_key_alone() {
+    let (certificate, key) = ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_KEY");
+    for (given, missing) in [(certificate, key), (key, certificate)] {
+        let refused = settings(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318"), (given, "/x.pem")]);
+        assert_eq!(refused, Err(SettingsError::Alone { given, missing }));
+    }
 }
