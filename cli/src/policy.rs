@@ -39,6 +39,7 @@ enum Answer<'a> {
         files: Vec<&'a str>,
         documents: Vec<Documents>,
         not_enforced: &'a [String],
+        warnings: &'a [String],
     },
     Refused {
         valid: bool,
@@ -62,6 +63,7 @@ impl<'a> Answer<'a> {
                 files: files.iter().map(|(name, _)| name.as_str()).collect(),
                 documents: documents(policy),
                 not_enforced: policy.not_enforced(),
+                warnings: policy.warnings(),
             },
             Err(problems) => {
                 Self::Refused { valid: false, problems: problems.list(), more: problems.dropped() }
@@ -110,6 +112,12 @@ fn summary(loaded: &Loaded, palette: Palette) -> String {
             let _ = writeln!(text, "  {what}");
         }
     }
+    if !policy.warnings().is_empty() {
+        text.push_str("\nIn force, and less safe than the default:\n");
+        for what in policy.warnings() {
+            let _ = writeln!(text, "  {what}");
+        }
+    }
     let files = loaded.files.len();
     let _ = write!(text, "\nThe policy is valid: {files} file{}.", if files == 1 { "" } else { "s" });
     text
@@ -123,7 +131,12 @@ fn services(policy: &Policy, palette: Palette) -> comfy_table::Table {
             target if target == port.port => port.port.to_string(),
             target => format!("{} to {target}", port.port),
         });
-        let edges = service.edges().iter().map(|edge| format!("{} to {}", edge.port, edge.target_port));
+        let edges = service.edges().iter().map(|edge| match edge.certificates.as_slice() {
+            [] => format!("{} to {}", edge.port, edge.target_port),
+            certificates => {
+                format!("{} to {}, TLS: {}", edge.port, edge.target_port, certificates.join(", "))
+            }
+        });
         let rules: usize = policy.authorization(service.id()).map(|policy| policy.rules.len()).sum();
         let authorization = match policy.authorization(service.id()).len() {
             0 => format!("default: {:?}", policy.mesh().default_authorization()),

@@ -39,6 +39,9 @@ pub fn plan(
             id: policy.mesh().id().clone(),
             trust_domain: policy.mesh().trust_domain().clone(),
             default_authorization: policy.mesh().default_authorization(),
+            egress: policy.mesh().egress(),
+            path_normalization: policy.mesh().path_normalization(),
+            forwarded: policy.mesh().forwarded().clone(),
         },
         local: LocalService {
             service: service.clone(),

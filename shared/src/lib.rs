@@ -8,7 +8,9 @@
 //!   the route rules attached to it.
 //! - *rejection*: why a sidecar answers a request by itself; *refusal*: a rejection with where it happened and which rule
 //!   decided.
-//! - *principal*: who calls: a SPIFFE identity, or `external` (an edge listener), or `unauthenticated`.
+//! - *principal*: who calls: a SPIFFE identity, or `external` (an edge listener), or `unauthenticated` (plaintext at a port
+//!   that permits it).
+//! - *edge*: a port where callers from outside of the mesh come in; *egress*: the app's way to hosts outside of it.
 //! - *policy*: the checked content of all documents; *revision*: one accepted version of it, numbered from 1.
 //! - *snapshot*: everything one sidecar needs, made by the control plane from a revision and the registry.
 //! - *directory*: the part of a snapshot that lists services and endpoints.
@@ -25,6 +27,7 @@ pub mod identity;
 pub mod ids;
 pub mod join;
 pub mod names;
+pub mod network;
 pub mod policy;
 pub mod route;
 pub mod session;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::authorization::{AuthorizationPolicy, DefaultAuthorization};
+use crate::network::IpNetwork;
 use crate::route::Route;
 use crate::units::Fraction;
 use crate::{RuleId, ServiceId, SidecarId, SpiffeId, TrustDomain};
@@ -50,6 +51,75 @@ pub struct Mesh {
     pub id: RuleId,
     pub trust_domain: TrustDomain,
     pub default_authorization: DefaultAuthorization,
+    #[serde(default)]
+    pub egress: Egress,
+    #[serde(default)]
+    pub path_normalization: PathNormalization,
+    /// Who is believed by a port that takes plaintext; each edge has its own.
+    #[serde(default)]
+    pub forwarded: Forwarded,
+}
+
+/// What apps may reach outside of the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Egress {
+    /// Declared services alone.
+    #[default]
+    RegistryOnly,
+    /// Any host, over plaintext HTTP.
+    Allow,
+}
+
+/// How many spellings of a path count as one; each mode does what the one before it does. The modes are Istio's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub enum PathNormalization {
+    /// Nothing, and nothing is refused but what no path may contain.
+    None,
+    /// RFC 3986, section 6.2.2: escapes of unreserved characters decoded, dot segments removed; `\` is read as `/`, as
+    /// browsers do. Escapes that stay keep the case of their digits.
+    #[default]
+    Base,
+    /// Slashes in a row become one, after the dot segments are gone.
+    MergeSlashes,
+    /// `%2F` and `%5C` are decoded first.
+    DecodeAndMergeSlashes,
+}
+
+/// Who is believed about where a request from outside began.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forwarded {
+    pub trusted: TrustedProxies,
+    pub header: ForwardedHeader,
+}
+
+/// The proxies before a port.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum TrustedProxies {
+    #[default]
+    None,
+    /// So many of them, each of which adds one entry.
+    Hops(u8),
+    /// Those that come from these networks.
+    Networks(Vec<IpNetwork>),
+}
+
+/// The field to which trusted proxies add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ForwardedHeader {
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+/// Whether a port takes plaintext from peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Mtls {
+    #[default]
+    Strict,
+    /// As principal `unauthenticated`.
+    Permissive,
 }
 
 /// The service beside which the sidecar runs.
@@ -73,15 +143,22 @@ pub struct LocalPort {
     /// Where the app listens.
     pub target_port: u16,
     pub app_protocol: AppProtocol,
+    #[serde(default)]
+    pub mtls: Mtls,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
-    /// The sidecar listens here for plaintext from outside.
+    /// The sidecar listens here for callers from outside.
     pub port: u16,
     pub target_port: u16,
     pub app_protocol: AppProtocol,
+    /// Names of the certificates that are shown; none: plaintext.
+    #[serde(default)]
+    pub certificates: Vec<String>,
+    #[serde(default)]
+    pub forwarded: Forwarded,
 }
 
 /// How the app is spoken to on a port (Kubernetes' `appProtocol`).

@@ -80,6 +80,16 @@ pub struct Args {
     #[arg(long = "edge-port", env = "OUTRIDER_EDGE_PORTS", value_name = "PORT=PORT", value_delimiter = ',')]
     pub edge_ports: Vec<PortPair>,
 
+    /// A certificate with its key, in PEM, for edges whose policy names it: www=/etc/tls/tls.crt,/etc/tls/tls.key. Read
+    /// again when the files change. Several in the variable are separated by semicolons.
+    #[arg(
+        long = "edge-certificate",
+        env = "OUTRIDER_EDGE_CERTIFICATES",
+        value_name = "NAME=CERT,KEY",
+        value_delimiter = ';'
+    )]
+    pub edge_certificates: Vec<EdgeCertificate>,
+
     /// Snapshot, upstreams, drain. Loopback only.
     #[arg(long, env = "OUTRIDER_ADMIN", value_name = "IP:PORT", default_value_t = SocketAddr::from(([127, 0, 0, 1], port::ADMIN)))]
     pub admin: SocketAddr,
@@ -144,6 +154,30 @@ impl FromStr for PortPair {
     }
 }
 
+/// `name=certificate,key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeCertificate {
+    pub name: String,
+    /// The chain, the leaf first.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl FromStr for EdgeCertificate {
+    type Err = String;
+    fn from_str(given: &str) -> Result<Self, String> {
+        let parse = || {
+            let (name, files) = given.split_once('=')?;
+            let (certificate, key) = files.split_once(',')?;
+            let named = [name, certificate, key].iter().all(|part| !part.is_empty());
+            named.then(|| Self { name: name.to_owned(), certificate: certificate.into(), key: key.into() })
+        };
+        parse().ok_or_else(|| {
+            format!("{given:?} is not of the form name=cert,key, as www=/etc/tls/tls.crt,/etc/tls/tls.key")
+        })
+    }
+}
+
 /// Why the flags cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -151,6 +185,8 @@ pub enum ConfigError {
         "{flag} {address} is not a loopback address: whoever reaches it would speak with the app's identity"
     )]
     NotLoopback { flag: &'static str, address: SocketAddr },
+    #[error("--edge-certificate gives {name} twice")]
+    CertificateTwice { name: String },
     #[error("reading the join credential from {}", path.display())]
     JoinFile { path: PathBuf, source: std::io::Error },
     #[error("the join credential is malformed: make one with `outrider token create --service {service}`")]
@@ -171,6 +207,7 @@ pub struct Config {
     pub upstreams: Vec<UpstreamListener>,
     pub edge_host: IpAddr,
     pub edge_ports: Vec<PortPair>,
+    pub edge_certificates: Vec<EdgeCertificate>,
     pub admin: SocketAddr,
     pub health: SocketAddr,
     pub shards: usize,
@@ -188,6 +225,11 @@ impl Args {
         loopback("--admin", self.admin)?;
         for upstream in &self.upstreams {
             loopback("--upstream", upstream.listen)?;
+        }
+        for (index, EdgeCertificate { name, .. }) in self.edge_certificates.iter().enumerate() {
+            if self.edge_certificates[..index].iter().any(|other| other.name == *name) {
+                return Err(ConfigError::CertificateTwice { name: name.clone() });
+            }
         }
         let join = match (&self.join, &self.join_file) {
             (Some(text), _) => Some(text.clone()),
@@ -217,6 +259,7 @@ impl Args {
             upstreams: self.upstreams,
             edge_host: self.edge_host,
             edge_ports: self.edge_ports,
+            edge_certificates: self.edge_certificates,
             admin: self.admin,
             health: self.health,
             shards: self.shards.map_or_else(default_shards, usize::from),

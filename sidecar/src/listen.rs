@@ -37,7 +37,7 @@ pub enum Entry {
     Outbound,
     /// The app, to one upstream.
     Upstream { service: ServiceId, port: u16 },
-    /// Plaintext from outside, principal `external`.
+    /// From outside, in plaintext or over TLS as policy says; principal `external`.
     Edge { port: u16 },
 }
 

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::drain::{self, Phase};
-use crate::edges::Edges;
+use crate::edges::certificates::{self, Certificates};
+use crate::edges::{Edges, TlsByPort};
 use crate::listen::{self, Doors, Entry, ShardDoor};
 use crate::mesh::Tls;
 use crate::pipeline::matching::Table;
@@ -59,6 +60,9 @@ pub struct Node {
     pub snapshot: ArcSwapOption<Snapshot>,
     pub published: Arc<ArcSwapOption<Published>>,
     pub tls: Arc<ArcSwapOption<Tls>>,
+    /// What edges show to clients from outside.
+    pub certificates: Certificates,
+    pub edge_tls: ArcSwap<TlsByPort>,
     pub upstreams: Arc<ArcSwap<UpstreamMap>>,
     pub supervisor: Addr<Supervisor>,
     pub stats: Arc<StatsRegistry>,
@@ -140,6 +144,8 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         snapshot: ArcSwapOption::empty(),
         published: Arc::default(),
         tls: Arc::default(),
+        certificates: Certificates::load(&config.edge_certificates)?,
+        edge_tls: ArcSwap::default(),
         upstreams,
         supervisor,
         stats: StatsRegistry::new(),
@@ -153,6 +159,7 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
     let doors = Doors::new((0..node.config.shards).map(|id| start_shard(id, &node)).collect());
     listen_all(&node, &doors)?;
     let edges = Edges::new(Arc::clone(&node), doors);
+    actix_rt::spawn(certificates::watch(Rc::clone(&edges)));
     Ok((Rc::new(Effects { node, edges }), asked_within))
 }
 
@@ -250,7 +257,7 @@ async fn drain(node: &Arc<Node>, session: &Rc<Session>, mut asked: impl AsyncFnM
 /// What the session does to the rest of the sidecar.
 struct Effects {
     node: Arc<Node>,
-    edges: Edges,
+    edges: Rc<Edges>,
 }
 
 impl session::Effects for Effects {

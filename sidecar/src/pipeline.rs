@@ -16,6 +16,7 @@ pub mod authorized;
 pub mod choose;
 pub mod find;
 pub mod forward;
+pub mod forwarded;
 pub mod headers;
 pub mod identify;
 pub mod matching;
@@ -60,7 +61,7 @@ async fn send_out(
     record: &mut Record,
 ) -> Result<Forwarded, Refused> {
     let published = app.shard.published().ok_or(Rejection::NotReady)?;
-    let mut accepted = Accepted::from_app(request)?;
+    let mut accepted = Accepted::from_app(request, published.table.paths())?;
     record.trace = Trace::outbound(&published, &app.shard.node.tracer, &mut accepted, record.started());
     let found = find::service(app, &published.table, accepted)?;
     let mut routed = route::route(&app.shard, &published, found, record).await?;

@@ -12,14 +12,18 @@ use arc_swap::{ArcSwapOption, Cache};
 use outrider_shared::ServiceId;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 
+use crate::edges;
+use crate::edges::tls::Agreed;
 use crate::leg::h1_client::H1Pool;
 use crate::leg::{h1_server, h2_server};
 use crate::listen::{Accepted, Entry, turned};
 use crate::mesh::{self, Dialer};
 use crate::node::{Node, Published};
+use crate::pipeline::forwarded::{Hop, Scheme};
 use crate::pipeline::{self, AppConnection, InboundConnection};
 use crate::stats::ShardRecorder;
 use crate::upstream::share::Share;
@@ -34,6 +38,8 @@ const ENSURE_MAX: Duration = Duration::from_millis(500);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// The first bytes of a connection must come within this time.
 const FIRST_BYTES_MAX: Duration = Duration::from_secs(10);
+/// A handshake at an edge. 10 s: a phone on a bad link takes seconds for its round trips.
+const EDGE_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// A client that sends its preface byte by byte is looked at this often.
 const PEEK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -177,7 +183,7 @@ impl Shard {
             Entry::Upstream { service, port } => {
                 Rc::clone(&self).serve_app(tcp, Some((service.clone(), *port))).await;
             }
-            Entry::Edge { port } => Rc::clone(&self).serve_outside(tcp, *port).await,
+            Entry::Edge { port } => Rc::clone(&self).serve_outside(tcp, accepted.peer, *port).await,
         }
         drop(open);
     }
@@ -228,10 +234,26 @@ impl Shard {
     }
 
     /// A client from outside the mesh.
-    async fn serve_outside(self: Rc<Self>, tcp: TcpStream, port: u16) {
+    async fn serve_outside(self: Rc<Self>, tcp: TcpStream, address: SocketAddr, port: u16) {
         let finish = self.node.finish.outside.subscribe();
-        let connection = InboundConnection::of_outside(Rc::clone(&self), port);
-        serve_plain(tcp, finish, move |request| pipeline::inbound(Rc::clone(&connection), request)).await;
+        let tls = self.node.edge_tls.load().get(&port).map(|edge| Arc::clone(&edge.server));
+        let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+        let hop = Hop { address: address.ip(), scheme };
+        let connection = InboundConnection::of_outside(Rc::clone(&self), port, hop);
+        let serve = move |request| pipeline::inbound(Rc::clone(&connection), request);
+        let Some(config) = tls else { return serve_plain(tcp, finish, serve).await };
+        let shaken = tokio::select! {
+            shaken = edges::tls::accept(config, tcp, EDGE_HANDSHAKE_MAX) => shaken,
+            () = turned(finish.clone()) => return,
+        };
+        match shaken {
+            Ok((tls, Agreed::Http2)) => serve_http2(tls, finish, serve).await,
+            Ok((tls, Agreed::Http1)) => serve_http1(tls, finish, serve).await,
+            Err(error) => {
+                self.stats.shard().edge_handshake_failures.increment(error.label());
+                tracing::debug!(peer = %address, port, error = crate::error_chain(&error), "a handshake at an edge failed");
+            }
+        }
     }
 }
 
@@ -247,11 +269,37 @@ where
     };
     let Ok(Ok(http2)) = first else { return };
     if http2 {
-        if let Err(error) = h2_server::serve(tcp, turned(finish), serve).await {
-            tracing::debug!(error = crate::error_chain(&error), "a plaintext HTTP/2 connection ended");
-        }
-    } else if let Err(error) = h1_server::serve(tcp, finish, serve).await {
-        tracing::debug!(error = crate::error_chain(&error), "a plaintext HTTP/1.1 connection ended");
+        serve_http2(tcp, finish, serve).await;
+    } else {
+        serve_http1(tcp, finish, serve).await;
+    }
+}
+
+async fn serve_http2<T, H, F>(io: T, finish: watch::Receiver<bool>, serve: H)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(http::Request<crate::leg::body::Body>) -> F,
+    F: Future<Output = http::Response<pipeline::answer::Answer>> + 'static,
+{
+    if let Err(error) = h2_server::serve(io, turned(finish), serve).await {
+        tracing::debug!(
+            error = crate::error_chain(&error),
+            "an HTTP/2 connection of an app or of a client ended"
+        );
+    }
+}
+
+async fn serve_http1<T, H, F>(io: T, finish: watch::Receiver<bool>, serve: H)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    H: Fn(http::Request<crate::leg::body::Body>) -> F,
+    F: Future<Output = http::Response<pipeline::answer::Answer>> + 'static,
+{
+    if let Err(error) = h1_server::serve(io, finish, serve).await {
+        tracing::debug!(
+            error = crate::error_chain(&error),
+            "an HTTP/1.1 connection of an app or of a client ended"
+        );
     }
 }
 

@@ -45,6 +45,7 @@ pub fn scrape(node: &Node, session: &SessionStatus) -> Scrape {
         upstream_views,
         actors: vec![ActorCounts { actor: "upstream", restarts, mailbox_full: mailbox_full(node) }],
         leaf: node.tls.load().as_ref().map(|tls| tls.material.view()),
+        edge_certificates: node.certificates.view(),
         snapshot: snapshot.as_ref().map(|snapshot| SnapshotInForce { version: snapshot.version, staleness }),
         session: if session.connected { Session::Connected } else { Session::Disconnected },
         traces: node.tracer.counts(),

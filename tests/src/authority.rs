@@ -94,6 +94,26 @@ impl Authority {
         self.root.der().clone()
     }
 
+    /// What a client outside of the mesh is given to trust.
+    pub fn root_pem(&self) -> String {
+        pem("CERTIFICATE", self.root.der())
+    }
+
+    /// Writes a certificate for these names with its key where a sidecar is told to look for `name`, each in one step.
+    pub fn publish(&self, folder: &Path, name: &str, dns: &[&str]) -> Credentials {
+        let mut wanted = Wanted::new("");
+        wanted.uris.clear();
+        wanted.dns = dns.iter().map(|name| (*name).to_owned()).collect();
+        let credentials = self.issue(&wanted);
+        let (chain, key) = credentials.pem();
+        for (kind, text) in [("crt", chain), ("key", key)] {
+            let beside = folder.join("beside");
+            fs::write(&beside, text).expect("the case's folder is writable");
+            fs::rename(beside, folder.join(format!("{name}.{kind}"))).expect("the case's folder is writable");
+        }
+        credentials
+    }
+
     pub fn issue(&self, wanted: &Wanted) -> Credentials {
         let key = key();
         let mut params = bare("leaf");

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use outrider_shared::ServiceId;
-use outrider_sidecar::config::UpstreamListener;
+use outrider_sidecar::config::{EdgeCertificate, UpstreamListener};
 use tempfile::TempDir;
 
 use crate::app::{App, Speaks};
@@ -62,6 +62,7 @@ impl Mesh {
             apps: Vec::new(),
             process: None,
             upstreams: Vec::new(),
+            edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
             drain_grace_s: 20,
             advertise: None,
@@ -80,6 +81,7 @@ pub struct PodStart<'a> {
     apps: Vec<(u16, Speaks)>,
     process: Option<Vec<(&'static str, String)>>,
     upstreams: Vec<(ServiceId, u16)>,
+    edge_certificates: Vec<EdgeCertificate>,
     concurrency_limit: u32,
     drain_grace_s: u64,
     advertise: Option<SocketAddr>,
@@ -104,6 +106,15 @@ impl PodStart<'_> {
     #[must_use]
     pub fn upstream(mut self, service: &str, port: u16) -> Self {
         self.upstreams.push((service.parse().expect("the case writes namespace/name"), port));
+        self
+    }
+
+    /// Its sidecar shows `NAME.crt` of this folder, with the key `NAME.key`, where policy names it.
+    #[must_use]
+    pub fn edge_certificate(mut self, folder: &Path, name: &str) -> Self {
+        let at = |kind| folder.join(format!("{name}.{kind}"));
+        let (certificate, key) = (at("crt"), at("key"));
+        self.edge_certificates.push(EdgeCertificate { name: name.to_owned(), certificate, key });
         self
     }
 
@@ -154,6 +165,7 @@ impl PodStart<'_> {
             join,
             data_dir,
             upstreams: upstreams.collect(),
+            edge_certificates: self.edge_certificates.clone(),
             concurrency_limit: self.concurrency_limit,
             drain_grace_s: self.drain_grace_s,
             advertise: self.advertise,

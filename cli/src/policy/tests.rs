@@ -48,6 +48,21 @@ fn a_service_without_policy_and_a_rule_without_backend_show_what_that_means() {
 }
 
 #[test]
+fn what_is_less_safe_than_the_default_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "apiVersion: outrider.mesh/v1alpha1\nkind: Service\nmetadata: {name: a}\n\
+                spec: {ports: [{port: 80, appProtocol: http, mtls: Permissive}], edge: [\
+                {port: 443, targetPort: 80, tls: {certificateRefs: [{name: www}]}}]}\n";
+    fs::write(dir.path().join("a.yaml"), text).unwrap();
+    let loaded = load_dir(dir.path());
+    let text = summary(loaded.as_ref().unwrap(), Palette::Plain);
+    let said = "In force, and less safe than the default:\n  Service default/a, port 80: mtls is Permissive";
+    assert!(text.contains(said) && text.contains("443 to 80, TLS: www"), "{text}");
+    let json = serde_json::to_value(Answer::of(&loaded)).unwrap();
+    assert!(json["warnings"][0].as_str().unwrap().contains("Permissive"), "{json}");
+}
+
+#[test]
 fn json_says_whether_it_is_valid_and_what_is_wrong_where() {
     let loaded = load_dir(&shop());
     let valid = serde_json::to_value(Answer::of(&loaded)).unwrap();

@@ -17,6 +17,7 @@ mod service;
 mod targets;
 mod telemetry;
 mod traffic;
+mod warnings;
 
 use kind::{Kind, Specs};
 
@@ -149,14 +150,15 @@ fn assemble(
     checker: &mut Checker<'_>,
 ) -> Policy {
     let mesh = mesh::check(&specs.mesh_configs, checker);
-    let services = service::check(&specs.services, mesh.trust_domain(), checker);
+    let services = service::check(&specs.services, &mesh, checker);
     let (routes, mut not_enforced) = route::check(&specs.http_routes, &specs.grpc_routes, checker);
     not_enforced.extend(traffic::check(&specs.traffic, &specs.x_traffic, checker));
     let authorization = authorization::check(&specs.authorization, &mesh, &services, checker);
     let tracing = telemetry::check(&specs.telemetry, &mesh, services.keys(), checker);
     not_enforced.sort();
     not_enforced.dedup();
-    Policy { mesh, services, routes, authorization, tracing, documents, not_enforced }
+    let warnings = warnings::of(&mesh, &services, &authorization);
+    Policy { mesh, services, routes, authorization, tracing, documents, not_enforced, warnings }
 }
 
 /// Which kind a document is of, by `apiVersion` and `kind`; refused by name where it is not built.

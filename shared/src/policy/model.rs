@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::authorization::{AuthorizationPolicy, DefaultAuthorization};
 use crate::route::Route;
-use crate::snapshot::{Edge, LocalPort, Tracing};
+use crate::snapshot::{Edge, Egress, Forwarded, LocalPort, Mtls, PathNormalization, Tracing};
 use crate::{RuleId, ServiceId, SpiffeId, TrustDomain};
 
 /// All documents of one revision. Equal documents give equal policies, in whatever files they lie.
@@ -21,6 +21,7 @@ pub struct Policy {
     pub(super) tracing: BTreeMap<ServiceId, Tracing>,
     pub(super) documents: BTreeMap<&'static str, usize>,
     pub(super) not_enforced: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Policy {
@@ -61,6 +62,11 @@ impl Policy {
     pub fn not_enforced(&self) -> &[String] {
         &self.not_enforced
     }
+
+    /// What is in force as it was asked for, and is less safe than the default: one sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
 /// What `MeshConfig` says, or its defaults.
@@ -70,6 +76,10 @@ pub struct MeshSettings {
     pub(super) trust_domain: TrustDomain,
     pub(super) default_authorization: DefaultAuthorization,
     pub(super) certificate_lifetime: Duration,
+    pub(super) mtls: Mtls,
+    pub(super) egress: Egress,
+    pub(super) path_normalization: PathNormalization,
+    pub(super) forwarded: Forwarded,
 }
 
 impl MeshSettings {
@@ -89,6 +99,20 @@ impl MeshSettings {
     /// How long a leaf is valid; it is renewed at half of it.
     pub fn certificate_lifetime(&self) -> Duration {
         self.certificate_lifetime
+    }
+
+    /// What apps may reach outside of the mesh.
+    pub fn egress(&self) -> Egress {
+        self.egress
+    }
+
+    pub fn path_normalization(&self) -> PathNormalization {
+        self.path_normalization
+    }
+
+    /// Who is believed about where a request from outside began, where an edge does not say otherwise.
+    pub fn forwarded(&self) -> &Forwarded {
+        &self.forwarded
     }
 }
 

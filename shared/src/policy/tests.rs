@@ -9,11 +9,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::authorization::{Action, DefaultAuthorization, Mode, Operation, Source};
 use crate::route::PathMatch;
-use crate::snapshot::{AppProtocol, Edge, Propagation, Tracing};
+use crate::snapshot::{AppProtocol, Propagation, Tracing};
 use crate::units::Fraction;
 use crate::{ServiceId, SpiffeId};
 
 mod directories;
+mod edges;
 mod mistakes;
 mod properties;
 mod routes;
@@ -88,7 +89,9 @@ fn a_service_has_the_ports_edges_and_identity_that_it_declares() {
     assert_eq!(frontend.upstreams(), [id("shop/orders")]);
     let port = &frontend.ports()[0];
     assert_eq!((port.port, port.target_port, port.app_protocol), (80, 8080, AppProtocol::Http1));
-    assert_eq!(frontend.edges(), [Edge { port: 14010, target_port: 8080, app_protocol: AppProtocol::Http1 }]);
+    let edge = &frontend.edges()[0];
+    assert_eq!((edge.port, edge.target_port, edge.app_protocol), (14010, 8080, AppProtocol::Http1));
+    assert!(edge.certificates.is_empty(), "plaintext");
     // Left out, the target port is the port.
     let orders = policy.service(&id("shop/orders")).unwrap();
     assert_eq!((orders.ports()[0].port, orders.ports()[0].target_port), (8080, 8080));

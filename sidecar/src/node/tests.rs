@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 use outrider_shared::authorization::DefaultAuthorization;
 use outrider_shared::identity::{Material, TrustBundle};
 use outrider_shared::snapshot::{
-    AppProtocol, DirectoryPort, DirectoryService, Endpoint, LocalPort, LocalService, Mesh, Tracing, Version,
+    AppProtocol, DirectoryPort, DirectoryService, Egress, Endpoint, Forwarded, LocalPort, LocalService, Mesh,
+    Mtls, PathNormalization, Tracing, Version,
 };
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
@@ -105,7 +106,9 @@ fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snap
         endpoints: endpoints.collect(),
     };
     let ports = match of {
-        "server" => vec![LocalPort { port: 80, target_port: 8080, app_protocol: protocol }],
+        "server" => {
+            vec![LocalPort { port: 80, target_port: 8080, app_protocol: protocol, mtls: Mtls::Strict }]
+        }
         _ => Vec::new(),
     };
     Arc::new(Snapshot {
@@ -116,6 +119,9 @@ fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snap
             id: "MeshConfig/test".parse().expect("an id"),
             trust_domain: "test.local".parse().expect("a domain"),
             default_authorization: DefaultAuthorization::AllowSameTrustDomain,
+            egress: Egress::RegistryOnly,
+            path_normalization: PathNormalization::Base,
+            forwarded: Forwarded::default(),
         },
         local: LocalService {
             service: service(of),

@@ -8,7 +8,7 @@ use outrider_shared::names::header;
 
 use super::headers;
 use super::matching::RequestView;
-use super::path::{self, NormalTarget};
+use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
 use crate::leg::body::Body;
 
@@ -79,9 +79,9 @@ pub struct Accepted {
 
 impl Accepted {
     /// From the own app.
-    pub fn from_app(request: Request<Body>) -> Result<Self, Rejection> {
+    pub fn from_app(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
         let explain = request.headers().contains_key(&EXPLAIN);
-        let mut accepted = Self::read(request)?;
+        let mut accepted = Self::read(request, paths)?;
         accepted.hops = hops(&accepted.head.headers)?;
         headers::strip_reserved(&mut accepted.head.headers);
         accepted.explain = explain;
@@ -89,15 +89,15 @@ impl Accepted {
     }
 
     /// From outside the mesh, at an edge.
-    pub fn from_outside(request: Request<Body>) -> Result<Self, Rejection> {
-        let mut accepted = Self::read(request)?;
+    pub fn from_outside(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
+        let mut accepted = Self::read(request, paths)?;
         headers::strip_reserved(&mut accepted.head.headers);
         Ok(accepted)
     }
 
     /// From another sidecar, whose fields of the mesh are believed since it has proved who it is.
-    pub fn from_peer(request: Request<Body>) -> Result<Self, Rejection> {
-        let mut accepted = Self::read(request)?;
+    pub fn from_peer(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
+        let mut accepted = Self::read(request, paths)?;
         let fields = &mut accepted.head.headers;
         accepted.hops = hops(fields)?;
         accepted.asked = Some(fields.remove(&TARGET).ok_or(Rejection::MalformedTarget)?);
@@ -113,7 +113,7 @@ impl Accepted {
         RequestView::new(&self.head.method, &self.target, &self.head.headers)
     }
 
-    fn read(request: Request<Body>) -> Result<Self, Rejection> {
+    fn read(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
         let (mut head, body) = request.into_parts();
         if head.method == Method::CONNECT {
             return Err(Rejection::MalformedRequest { why: "CONNECT is not carried" });
@@ -121,7 +121,7 @@ impl Accepted {
         let authority = authority(&mut head)?;
         let form = Form::of(head.version);
         let given = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let target = NormalTarget::new(given, path::MODE).map_err(Rejection::from)?;
+        let target = NormalTarget::new(given, paths).map_err(Rejection::from)?;
         headers::remove_hop_by_hop(&mut head.headers);
         Ok(Self { head, body, authority, form, hops: 0, target, explain: false, asked: None })
     }

@@ -17,7 +17,7 @@ use outrider_shared::{RuleId, TrustDomain};
 use smallvec::SmallVec;
 
 use super::matching::{Protocol, RequestView};
-use super::path::{self, Pattern};
+use super::path::{Mode as PathMode, Pattern};
 use super::principal::Principal;
 use super::rejection::Rejection;
 
@@ -126,7 +126,12 @@ impl Authorization {
     pub fn compile(mesh: &Mesh, local: &LocalService) -> Self {
         let of = |mode, action| {
             let chosen = move |policy: &&AuthorizationPolicy| policy.mode == mode && policy.action == action;
-            local.authorization.iter().filter(chosen).map(Policy::compile).collect()
+            local
+                .authorization
+                .iter()
+                .filter(chosen)
+                .map(|policy| Policy::compile(policy, mesh.path_normalization))
+                .collect()
         };
         Self {
             trust_domain: mesh.trust_domain.clone(),
@@ -248,31 +253,28 @@ impl Question<'_> {
 }
 
 impl Policy {
-    fn compile(policy: &AuthorizationPolicy) -> Self {
+    fn compile(policy: &AuthorizationPolicy, paths: PathMode) -> Self {
         let rules = policy.rules.iter().map(|rule| Rule {
             id: rule.id.clone(),
             from: rule.from.clone(),
-            to: rule.to.iter().map(CompiledOperation::compile).collect(),
+            to: rule.to.iter().map(|operation| CompiledOperation::compile(operation, paths)).collect(),
         });
         Self { id: policy.id.clone(), rules: rules.collect() }
     }
 }
 
 impl CompiledOperation {
-    fn compile(operation: &Operation) -> Self {
+    fn compile(operation: &Operation, paths: PathMode) -> Self {
         match operation {
             Operation::Http { methods, path_prefixes } => Self::Http {
                 methods: methods.iter().map(|method| method.as_str().into()).collect(),
-                prefixes: path_prefixes.iter().map(|prefix| Pattern::prefix(prefix, path::MODE)).collect(),
+                prefixes: path_prefixes.iter().map(|prefix| Pattern::prefix(prefix, paths)).collect(),
             },
             Operation::Grpc { service, methods } if methods.is_empty() => {
-                Self::GrpcService(Pattern::prefix(&format!("/{service}"), path::MODE))
+                Self::GrpcService(Pattern::prefix(&format!("/{service}"), paths))
             }
             Operation::Grpc { service, methods } => Self::GrpcMethods(
-                methods
-                    .iter()
-                    .map(|method| Pattern::new(&format!("/{service}/{method}"), path::MODE))
-                    .collect(),
+                methods.iter().map(|method| Pattern::new(&format!("/{service}/{method}"), paths)).collect(),
             ),
         }
     }

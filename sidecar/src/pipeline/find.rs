@@ -47,7 +47,7 @@ pub fn port<'t>(
     record: &mut Record,
 ) -> Result<FoundPort<'t>, Refused> {
     let local = match from.way_in() {
-        WayIn::Edge { port } => table.edge(port).ok_or(Rejection::NotReady)?,
+        WayIn::Edge { port, .. } => table.edge(port).ok_or(Rejection::NotReady)?,
         WayIn::Mesh => {
             let asked = identified.accepted.asked.as_ref().ok_or(Rejection::MalformedTarget)?;
             table.inbound(asked)?

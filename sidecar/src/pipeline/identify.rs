@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::accept::Accepted;
 use super::answer::Answer;
+use super::forwarded::{self, Hop};
 use super::principal::Principal;
 use super::record::Record;
 use super::refused::Refused;
@@ -54,7 +55,7 @@ type PeerPort = (u16, Arc<CachePadded<InboundPeerStats>>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WayIn {
     Mesh,
-    Edge { port: u16 },
+    Edge { port: u16, hop: Hop },
 }
 
 /// A request of a known principal.
@@ -75,11 +76,11 @@ impl InboundConnection {
         })
     }
 
-    pub fn of_outside(shard: Rc<Shard>, port: u16) -> Rc<Self> {
+    pub fn of_outside(shard: Rc<Shard>, port: u16, hop: Hop) -> Rc<Self> {
         Rc::new(Self {
             shard,
             principal: Principal::External,
-            way_in: WayIn::Edge { port },
+            way_in: WayIn::Edge { port, hop },
             certificate: None,
             peers: RefCell::default(),
         })
@@ -96,13 +97,20 @@ impl InboundConnection {
         request: Request<Body>,
         record: &mut Record,
     ) -> Result<Identified, Rejection> {
-        let mut accepted = match self.way_in {
-            WayIn::Mesh => Accepted::from_peer(request)?,
-            WayIn::Edge { .. } => Accepted::from_outside(request)?,
+        let table = &published.table;
+        let (mut accepted, client) = match self.way_in {
+            WayIn::Mesh => (Accepted::from_peer(request, table.paths())?, None),
+            WayIn::Edge { port, hop } => {
+                let mut accepted = Accepted::from_outside(request, table.paths())?;
+                let trust = &table.edge(port).ok_or(Rejection::NotReady)?.forwarded;
+                let client = forwarded::settle(&mut accepted.head.headers, hop, trust);
+                (accepted, Some(client))
+            }
         };
         record.trace = Trace::inbound(published, &self.shard.node.tracer, &mut accepted, record.started());
         if let Some(trace) = &mut record.trace {
             trace.peer(self.principal.as_str());
+            trace.client(client);
         }
         Ok(Identified { accepted, principal: self.principal.clone() })
     }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Uri};
-use outrider_shared::snapshot::{AppProtocol, DirectoryService, Snapshot, Version};
+use outrider_shared::snapshot::{AppProtocol, DirectoryService, Forwarded, Mtls, Snapshot, Version};
 use outrider_shared::{RuleId, ServiceId, SpiffeId};
 
 use super::authorize::Authorization;
-use super::path::NormalTarget;
+use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
 
 mod authority;
@@ -34,6 +34,7 @@ pub struct Table {
     version: Version,
     revision: u64,
     mesh: RuleId,
+    paths: Mode,
     /// By `name` in the local namespace and by `name.namespace`, as an index into `services`.
     hosts: HashMap<Box<str>, usize>,
     services: Vec<Service>,
@@ -77,6 +78,10 @@ pub struct LocalTarget {
     pub app_protocol: AppProtocol,
     /// `namespace/name:port`.
     pub name: Arc<str>,
+    /// Whether plaintext from peers is taken.
+    pub mtls: Mtls,
+    /// Who is believed about where a request began, of those that do not come over mTLS.
+    pub forwarded: Forwarded,
 }
 
 /// Why a snapshot cannot be enforced: all reasons, for the Nack.
@@ -163,7 +168,7 @@ impl Table {
             hosts.insert(format!("{}.{}", service.name(), service.namespace()).into(), services.len());
             let ports = ports.iter().map(|port| {
                 let target = &targets[&(service, port.port)];
-                let rules = Rules::compile(&snapshot.routes, target, &targets, &mut reasons);
+                let rules = Rules::compile(snapshot, target, &targets, &mut reasons);
                 Destination { target: Arc::clone(target), rules }
             });
             services.push(Service { id: service.clone(), ports: ports.collect() });
@@ -173,22 +178,31 @@ impl Table {
         }
         let local = &snapshot.local;
         let name = |port: u16| -> Arc<str> { format!("{}:{port}", local.service).into() };
-        let ports = local.ports.iter().map(|port| (port.port, port.target_port, port.app_protocol));
-        let edges = local.edges.iter().map(|edge| (edge.port, edge.target_port, edge.app_protocol));
-        let compile = |(port, target_port, app_protocol)| LocalTarget {
-            port,
-            target_port,
-            app_protocol,
-            name: name(port),
-        };
+        let ports = local.ports.iter().map(|of| LocalTarget {
+            port: of.port,
+            target_port: of.target_port,
+            app_protocol: of.app_protocol,
+            name: name(of.port),
+            mtls: of.mtls,
+            forwarded: snapshot.mesh.forwarded.clone(),
+        });
+        let edges = local.edges.iter().map(|of| LocalTarget {
+            port: of.port,
+            target_port: of.target_port,
+            app_protocol: of.app_protocol,
+            name: name(of.port),
+            mtls: Mtls::Strict,
+            forwarded: of.forwarded.clone(),
+        });
         Ok(Self {
             version: snapshot.version,
             revision: snapshot.revision,
             mesh: snapshot.mesh.id.clone(),
+            paths: snapshot.mesh.path_normalization,
             hosts,
             services,
-            local: ports.map(compile).collect(),
-            edges: edges.map(compile).collect(),
+            local: ports.collect(),
+            edges: edges.collect(),
             authorization: Authorization::compile(&snapshot.mesh, local),
         })
     }
@@ -205,6 +219,11 @@ impl Table {
     /// `MeshConfig/name`, quoted where no rule decided.
     pub fn mesh(&self) -> &RuleId {
         &self.mesh
+    }
+
+    /// How paths are spelt before they are looked at.
+    pub fn paths(&self) -> Mode {
+        self.paths
     }
 
     pub fn authorization(&self) -> &Authorization {

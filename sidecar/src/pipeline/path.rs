@@ -13,22 +13,8 @@ use http::uri::PathAndQuery;
 #[cfg(test)]
 pub(in crate::pipeline) mod tests;
 
-/// How much is made equal; each mode does what the one before it does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Mode {
-    /// Nothing, and nothing is refused but what no path may contain.
-    None,
-    /// RFC 3986, section 6.2.2: escapes of unreserved characters decoded, dot segments removed; `\` is read as `/`, as
-    /// browsers do. Escapes that stay keep the case of their digits, which no comparison here heeds.
-    Base,
-    /// Slashes in a row become one, after the dot segments are gone.
-    MergeSlashes,
-    /// `%2F` and `%5C` are decoded first.
-    DecodeAndMergeSlashes,
-}
-
-/// The mode in force, for requests and for the paths in policy alike.
-pub const MODE: Mode = Mode::Base;
+/// How much is made equal: what `MeshConfig` says, for requests and for the paths in policy alike.
+pub use outrider_shared::snapshot::PathNormalization as Mode;
 
 /// Why a path has no normal spelling. The caller is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! Where no collector is configured, one thing of this is left: a request reaches the app with a trace id, its caller's or a
 //! fresh one. The outbound side leaves that to the inbound one, which spares the leg between them a header.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use http::uri::PathAndQuery;
@@ -25,6 +25,7 @@ pub struct Trace {
     target: PathAndQuery,
     version: &'static str,
     peer: Option<Box<str>>,
+    client: Option<IpAddr>,
     rule: Option<Box<str>>,
     endpoint: Option<SocketAddr>,
 }
@@ -85,6 +86,7 @@ impl Trace {
             target: accepted.target.as_inner().clone(),
             version: accepted.form.name(),
             peer: None,
+            client: None,
             rule: None,
             endpoint: None,
         }
@@ -97,6 +99,11 @@ impl Trace {
 
     pub fn peer(&mut self, principal: &str) {
         self.peer = Some(principal.into());
+    }
+
+    /// Where a request from outside began, as far as that is believed.
+    pub fn client(&mut self, address: Option<IpAddr>) {
+        self.client = address;
     }
 
     pub fn rule(&mut self, rule: String) {
@@ -177,6 +184,7 @@ impl Trace {
             rule: self.rule.clone(),
             endpoint: self.endpoint,
             peer: self.peer.clone(),
+            client: self.client,
             ..SpanAttributes::default()
         }
     }

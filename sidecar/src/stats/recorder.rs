@@ -38,7 +38,7 @@ pub enum Listener {
     Inbound,
     /// From the app.
     Outbound,
-    /// Plaintext from outside.
+    /// From outside.
     Edge,
 }
 
@@ -73,6 +73,8 @@ pub struct ShardStats {
     refusals_outbound: LabelledCounters,
     /// By the reason's label.
     pub tls_handshake_failures: LabelledCounters,
+    /// Of clients from outside, by the reason's label.
+    pub edge_handshake_failures: LabelledCounters,
     /// Requests that an audit rule matched, by the rule's id.
     pub audit_matches: LabelledCounters,
 }

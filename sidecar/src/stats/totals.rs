@@ -81,6 +81,7 @@ pub struct ShardTotals {
     pub refusals_inbound: Vec<LabelTotals>,
     pub refusals_outbound: Vec<LabelTotals>,
     pub tls_handshake_failures: Vec<LabelTotals>,
+    pub edge_handshake_failures: Vec<LabelTotals>,
     pub audit_matches: Vec<LabelTotals>,
 }
 
@@ -190,6 +191,7 @@ pub(super) fn of_shards(shards: &[Arc<CachePadded<ShardStats>>]) -> ShardTotals 
         add_labels(&mut totals.refusals_inbound, shard.refusals(Side::Inbound));
         add_labels(&mut totals.refusals_outbound, shard.refusals(Side::Outbound));
         add_labels(&mut totals.tls_handshake_failures, &shard.tls_handshake_failures);
+        add_labels(&mut totals.edge_handshake_failures, &shard.edge_handshake_failures);
         add_labels(&mut totals.audit_matches, &shard.audit_matches);
     }
     totals

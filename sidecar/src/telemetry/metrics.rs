@@ -14,6 +14,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::TraceCounts;
+use crate::edges::certificates::CertificateView;
 use crate::stats::{PeerTotals, ShardTotals, UpstreamTotals};
 
 mod families;
@@ -43,6 +44,7 @@ pub struct Scrape {
     pub upstream_views: Vec<UpstreamView>,
     pub actors: Vec<ActorCounts>,
     pub leaf: Option<LeafView>,
+    pub edge_certificates: Vec<CertificateView>,
     /// `None`: none is in force.
     pub snapshot: Option<SnapshotInForce>,
     pub session: Session,

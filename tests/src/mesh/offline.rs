@@ -108,6 +108,7 @@ impl Offline {
             join: None,
             data_dir,
             upstreams: Vec::new(),
+            edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
             drain_grace_s: 20,
             advertise: None,

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::loopback::port;
 use outrider_shared::ServiceId;
-use outrider_sidecar::config::{Args, UpstreamListener};
+use outrider_sidecar::config::{Args, EdgeCertificate, UpstreamListener};
 use outrider_sidecar::node::{self, Ended};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -26,6 +26,7 @@ pub struct Start {
     pub join: Option<String>,
     pub data_dir: PathBuf,
     pub upstreams: Vec<UpstreamListener>,
+    pub edge_certificates: Vec<EdgeCertificate>,
     pub concurrency_limit: u32,
     pub drain_grace_s: u64,
     /// `None`: where it listens.
@@ -51,6 +52,7 @@ impl Start {
             upstreams: self.upstreams.clone(),
             edge_host: self.ip,
             edge_ports: Vec::new(),
+            edge_certificates: self.edge_certificates.clone(),
             admin: self.address(port::ADMIN),
             health: self.address(port::HEALTH),
             shards: Some(2),
@@ -78,6 +80,9 @@ impl Start {
         flag("drain-grace-s", self.drain_grace_s.to_string());
         for UpstreamListener { service, port, listen } in &self.upstreams {
             flag("upstream", format!("{service}:{port}={listen}"));
+        }
+        for EdgeCertificate { name, certificate, key } in &self.edge_certificates {
+            flag("edge-certificate", format!("{name}={},{}", certificate.display(), key.display()));
         }
         if let Some(advertise) = self.advertise {
             flag("advertise", advertise.to_string());

@@ -11,7 +11,8 @@ use super::authority::{Authority, CONTROL_PLANE, LeafAndKey, ORDERS, leaf, now};
 use crate::authorization::DefaultAuthorization;
 use crate::identity::{JoinCredential, Material, MaterialError, SnapshotRefusal, verify_snapshot};
 use crate::snapshot::{
-    LocalService, Mesh, SIGNING_CONTEXT, SNAPSHOT_BYTES_MAX, SignedSnapshot, Snapshot, Tracing, Version,
+    Egress, Forwarded, LocalService, Mesh, PathNormalization, SIGNING_CONTEXT, SNAPSHOT_BYTES_MAX,
+    SignedSnapshot, Snapshot, Tracing, Version,
 };
 
 const CREDENTIAL: &str = "outrider1.bWVzaC50ZXN0.AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE.tok-1.s3cret_";
@@ -100,6 +101,9 @@ fn snapshot() -> Snapshot {
             id: "MeshConfig/default".parse().expect("an id"),
             trust_domain: "mesh.test".parse().expect("a name"),
             default_authorization: DefaultAuthorization::Deny,
+            egress: Egress::RegistryOnly,
+            path_normalization: PathNormalization::Base,
+            forwarded: Forwarded::default(),
         },
         local: LocalService {
             service: "shop/orders".parse().expect("an id"),

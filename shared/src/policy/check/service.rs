@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Checker, Entry};
-use crate::ids::{ServiceId, SpiffeId, TrustDomain};
-use crate::policy::model::Service;
-use crate::policy::raw::service::{AppProtocolWord, ServiceName, ServiceSpec};
+use super::{Checker, Entry, mesh};
+use crate::ids::{ServiceId, SpiffeId};
+use crate::policy::model::{MeshSettings, Service};
+use crate::policy::raw::service::{AppProtocolWord, EdgeTls, ServiceName, ServiceSpec};
 use crate::policy::raw::{Located, did_you_mean};
 use crate::snapshot::{AppProtocol, Edge, LocalPort};
 
@@ -14,7 +14,7 @@ pub(super) type Ports = BTreeMap<u16, AppProtocol>;
 
 pub(super) fn check(
     entries: &[Entry<'_, ServiceSpec>],
-    trust_domain: &TrustDomain,
+    mesh: &MeshSettings,
     checker: &mut Checker<'_>,
 ) -> BTreeMap<ServiceId, Service> {
     let mut services = BTreeMap::new();
@@ -27,15 +27,15 @@ pub(super) fn check(
             }
         };
         let account = entry.spec.service_account.as_ref().map_or(entry.name(), |account| account.0.as_str());
-        let identity = match SpiffeId::of_service_account(trust_domain, entry.namespace(), account) {
+        let identity = match SpiffeId::of_service_account(mesh.trust_domain(), entry.namespace(), account) {
             Ok(identity) => identity,
             Err(bad) => {
                 checker.report(entry.file, &entry.place, bad.to_string(), None);
                 continue;
             }
         };
-        let ports = ports(entry, checker);
-        let edges = edges(entry, &id, &ports, checker);
+        let ports = ports(entry, mesh, checker);
+        let edges = edges(entry, &id, &ports, mesh, checker);
         let upstreams = upstreams(entry, checker);
         if !checker.unsound.contains(&id) {
             let known = ports.iter().map(|port| (port.port, port.app_protocol)).collect();
@@ -46,14 +46,16 @@ pub(super) fn check(
     services
 }
 
-fn ports(entry: &Entry<'_, ServiceSpec>, checker: &mut Checker<'_>) -> Vec<LocalPort> {
+fn ports(entry: &Entry<'_, ServiceSpec>, mesh: &MeshSettings, checker: &mut Checker<'_>) -> Vec<LocalPort> {
+    let of_service = mesh::mtls(entry.spec.mtls).unwrap_or(mesh.mtls);
     let mut ports: BTreeMap<u16, LocalPort> = BTreeMap::new();
     for raw in &entry.spec.ports.0 {
         let raw = &raw.value;
         let port = port_number(raw.port.value.0);
         let target_port = raw.target_port.map_or(port, |target| port_number(target.0));
         let app_protocol = app_protocol(raw.app_protocol);
-        let local = LocalPort { port, target_port, app_protocol };
+        let mtls = mesh::mtls(raw.mtls).unwrap_or(of_service);
+        let local = LocalPort { port, target_port, app_protocol, mtls };
         if ports.insert(port, local).is_some() {
             let help = "each port of a service is declared once".to_owned();
             checker.report(entry.file, &raw.port.place, format!("port {port} is declared twice"), help);
@@ -66,6 +68,7 @@ fn edges(
     entry: &Entry<'_, ServiceSpec>,
     id: &ServiceId,
     ports: &[LocalPort],
+    mesh: &MeshSettings,
     checker: &mut Checker<'_>,
 ) -> Vec<Edge> {
     let mut edges: BTreeMap<u16, Edge> = BTreeMap::new();
@@ -87,13 +90,33 @@ fn edges(
             );
             continue;
         };
-        let edge = Edge { port, target_port, app_protocol: target.app_protocol };
+        let forwarded = match &raw.forwarded {
+            Some(given) => mesh::forwarded(given, entry.file, checker),
+            None => mesh.forwarded.clone(),
+        };
+        let certificates = raw.tls.as_ref().map(|tls| certificates(tls, entry, checker)).unwrap_or_default();
+        let app_protocol = target.app_protocol;
+        let edge = Edge { port, target_port, app_protocol, certificates, forwarded };
         if edges.insert(port, edge).is_some() {
             let help = "each edge port of a service is declared once".to_owned();
             checker.report(entry.file, &raw.port.place, format!("edge port {port} is declared twice"), help);
         }
     }
     edges.into_values().collect()
+}
+
+fn certificates(tls: &EdgeTls, entry: &Entry<'_, ServiceSpec>, checker: &mut Checker<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for given in &tls.certificate_refs.0 {
+        let name = &given.value.name.0;
+        if names.contains(name) {
+            let message = format!("the certificate {name} is named twice");
+            checker.report(entry.file, &given.place, message, "keep one of them".to_owned());
+            continue;
+        }
+        names.push(name.clone());
+    }
+    names
 }
 
 fn upstreams(entry: &Entry<'_, ServiceSpec>, checker: &mut Checker<'_>) -> Vec<ServiceId> {

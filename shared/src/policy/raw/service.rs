@@ -2,23 +2,23 @@
 
 use crate::ids::is_dns_label;
 
-use super::mesh::Mtls;
-use super::metadata::Label;
-use super::{Int, List, Located};
+use super::mesh::{Forwarded, Mtls};
+use super::metadata::{DnsName, Label};
+use super::{Int, List, Located, Text};
 
 record! {
     /// A service: what others call by this name, or an app that only calls others.
     ServiceSpec {
         /// What callers may ask for. None: the app is only a client.
         "ports" ports: List<Located<ServicePort>, 0, 64>,
-        /// Where plaintext from outside comes in, as principal `external`.
+        /// Where callers from outside come in, as principal `external`.
         "edge" edge: List<Located<EdgePort>, 0, 16>,
         /// Makes the identity `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`; the service's own name where
         /// it is left out.
         "serviceAccount" service_account: Option<Label>,
         /// Services that it calls, `name` or `namespace/name`: a sidecar has a listener for each.
         "upstreams" upstreams: List<Located<ServiceName>, 0, 256>,
-        /// `Strict`, which the mesh asks for anyway.
+        /// Of its ports, unless one says otherwise; the mesh's where it is left out.
         "mtls" mtls: Option<Mtls>,
     }
 }
@@ -34,7 +34,8 @@ record! {
         "targetPort" target_port: Option<Int<1, 65535>>,
         /// How the app is spoken to. Detecting it is not built yet, so it must be said.
         "appProtocol" app_protocol: AppProtocolWord,
-        /// `Strict`, which the mesh asks for anyway.
+        /// `Permissive`: plaintext HTTP is taken too, as principal `unauthenticated`, while callers move into the mesh. The
+        /// service's where it is left out.
         "mtls" mtls: Option<Mtls>,
     }
 }
@@ -46,6 +47,49 @@ record! {
         "port" port: Located<Int<1, 65535>>,
         /// The `targetPort` of one of the service's ports.
         "targetPort" target_port: Located<Int<1, 65535>>,
+        /// Ends TLS 1.2 and 1.3 here. Left out, callers come in plaintext.
+        "tls" tls: Option<EdgeTls>,
+        /// Who is believed here about where a request began; the mesh's where it is left out.
+        "forwarded" forwarded: Option<Located<Forwarded>>,
+    }
+}
+
+record! {
+    /// TLS towards callers from outside, written as a listener's of Gateway API.
+    EdgeTls {
+        /// `Terminate`.
+        "mode" mode: Option<EdgeTlsMode>,
+        /// The certificates. Of those that hold for the name that a client asks for (SNI) the first is shown, else the first
+        /// of all.
+        "certificateRefs" certificate_refs: List<Located<CertificateRef>, 1, 16>,
+    }
+}
+
+record! {
+    /// A certificate with its key, which each sidecar of the service reads from files (`--edge-certificate NAME=CERT,KEY`).
+    CertificateRef {
+        /// `""`, or left out.
+        "group" group: Option<Text<0, 0>>,
+        /// `Secret`, or left out.
+        "kind" kind: Option<CertificateKind>,
+        /// By which the sidecar's flag calls it.
+        "name" name: DnsName,
+    }
+}
+
+choice! {
+    /// Where TLS ends.
+    EdgeTlsMode {
+        "Terminate" => Terminate,
+    } not built {
+        "Passthrough" => "write Terminate: the edge decides by what it can read",
+    }
+}
+
+choice! {
+    /// What a certificate is kept in.
+    CertificateKind {
+        "Secret" => Secret,
     }
 }
 

@@ -7,14 +7,14 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use outrider_shared::authorization::{
     Action, AuthorizationPolicy, AuthorizationRule, DefaultAuthorization, Mode, Operation, Source,
 };
-use outrider_shared::snapshot::{LocalService, Mesh};
+use outrider_shared::snapshot::{Egress, Forwarded, LocalService, Mesh, PathNormalization};
 use outrider_shared::{RuleId, ServiceId};
 use proptest::prelude::*;
 
 use super::{Audit, Authorization, Decision, Would};
 use crate::pipeline::matching::RequestView;
 use crate::pipeline::path::tests::path_and_spelling;
-use crate::pipeline::path::{MODE, NormalTarget};
+use crate::pipeline::path::{Mode as PathMode, NormalTarget};
 use crate::pipeline::principal::Principal;
 
 const ORDERS: &str = "spiffe://shop.local/ns/shop/sa/orders";
@@ -66,6 +66,9 @@ fn compile(default: DefaultAuthorization, policies: Vec<AuthorizationPolicy>) ->
         id: id("MeshConfig/shop"),
         trust_domain: "shop.local".parse().unwrap(),
         default_authorization: default,
+        egress: Egress::RegistryOnly,
+        path_normalization: PathNormalization::Base,
+        forwarded: Forwarded::default(),
     };
     let local = LocalService {
         service: ServiceId::new("shop", "payments").unwrap(),
@@ -88,7 +91,7 @@ impl Request {
     fn new(method: &str, path: &str) -> Self {
         Self {
             method: method.parse().unwrap(),
-            target: NormalTarget::new(path.parse().unwrap(), MODE).unwrap(),
+            target: NormalTarget::new(path.parse().unwrap(), PathMode::Base).unwrap(),
             headers: HeaderMap::new(),
         }
     }

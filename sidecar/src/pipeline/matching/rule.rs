@@ -13,11 +13,12 @@ use http::Method;
 use http::header::{HeaderName, HeaderValue};
 use outrider_shared::RuleId;
 use outrider_shared::route::{self, PathMatch, Route, RouteMatch, RouteRule};
+use outrider_shared::snapshot::Snapshot;
 use outrider_shared::units::GepDuration;
 
 use super::{RequestView, Target, Targets};
 use crate::pipeline::headers::Changes;
-use crate::pipeline::path::{MODE, Pattern};
+use crate::pipeline::path::{Mode, Pattern};
 use crate::pipeline::rejection::Rejection;
 
 /// What applies to one request.
@@ -76,11 +77,12 @@ enum PathEntry {
 impl Rules {
     /// The rules that apply to requests for `asked`; what cannot be compiled goes into `reasons`.
     pub(super) fn compile(
-        routes: &[Route],
+        snapshot: &Snapshot,
         asked: &Arc<Target>,
         targets: &Targets<'_>,
         reasons: &mut Vec<String>,
     ) -> Self {
+        let (routes, paths) = (&snapshot.routes, snapshot.mesh.path_normalization);
         let attached = |route: &&Route| {
             route.service == asked.service && route.port.is_none_or(|port| port == asked.port)
         };
@@ -89,7 +91,7 @@ impl Rules {
         for route in routes.iter().filter(attached) {
             for (place, rule) in route.rules.iter().enumerate() {
                 for one in &rule.matches {
-                    match Entry::compile(one, rules.len()) {
+                    match Entry::compile(one, rules.len(), paths) {
                         Ok(entry) => sorted.push((entry.precedence(route, place), entry)),
                         Err(why) => reasons.push(format!("{}: {why}", rule.id)),
                     }
@@ -125,11 +127,11 @@ type Precedence<'a> = (
 );
 
 impl Entry {
-    fn compile(one: &RouteMatch, rule: usize) -> Result<Self, String> {
+    fn compile(one: &RouteMatch, rule: usize, paths: Mode) -> Result<Self, String> {
         let path = match &one.path {
             PathMatch::Any => PathEntry::Any,
-            PathMatch::Exact(path) => PathEntry::Exact(Pattern::new(path, MODE)),
-            PathMatch::Prefix(path) => PathEntry::Prefix(Pattern::prefix(path, MODE)),
+            PathMatch::Exact(path) => PathEntry::Exact(Pattern::new(path, paths)),
+            PathMatch::Prefix(path) => PathEntry::Prefix(Pattern::prefix(path, paths)),
             PathMatch::GrpcMethod(method) => PathEntry::GrpcMethod(method.as_str().into()),
         };
         let method = one.method.as_ref().map(|method| {

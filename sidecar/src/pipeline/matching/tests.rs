@@ -6,14 +6,14 @@ use outrider_shared::ServiceId;
 use outrider_shared::authorization::DefaultAuthorization;
 use outrider_shared::route::{Backend, HeaderChanges, PathMatch, Route, RouteMatch, RouteRule};
 use outrider_shared::snapshot::{
-    AppProtocol, DirectoryPort, DirectoryService, Edge, LocalPort, LocalService, Mesh, Snapshot, Tracing,
-    Version,
+    AppProtocol, DirectoryPort, DirectoryService, Edge, Egress, Forwarded, LocalPort, LocalService, Mesh,
+    Mtls, PathNormalization, Snapshot, Tracing, Version,
 };
 use outrider_shared::units::GepDuration;
 use proptest::prelude::*;
 
 use super::{Destination, Protocol, RequestView, Rule, Table, authority};
-use crate::pipeline::path::{MODE, NormalTarget};
+use crate::pipeline::path::{Mode, NormalTarget};
 use crate::pipeline::rejection::Rejection;
 
 fn service(id: &str) -> ServiceId {
@@ -38,12 +38,26 @@ fn snapshot(routes: Vec<Route>) -> Snapshot {
             id: "MeshConfig/shop".parse().unwrap(),
             trust_domain: "shop.local".parse().unwrap(),
             default_authorization: DefaultAuthorization::Deny,
+            egress: Egress::RegistryOnly,
+            path_normalization: PathNormalization::Base,
+            forwarded: Forwarded::default(),
         },
         local: LocalService {
             service: service("shop/frontend"),
             identity: "spiffe://shop.local/ns/shop/sa/frontend".parse().unwrap(),
-            ports: vec![LocalPort { port: 80, target_port: 8080, app_protocol: AppProtocol::Http1 }],
-            edges: vec![Edge { port: 14010, target_port: 8081, app_protocol: AppProtocol::Http2 }],
+            ports: vec![LocalPort {
+                port: 80,
+                target_port: 8080,
+                app_protocol: AppProtocol::Http1,
+                mtls: Mtls::Strict,
+            }],
+            edges: vec![Edge {
+                port: 14010,
+                target_port: 8081,
+                app_protocol: AppProtocol::Http2,
+                certificates: Vec::new(),
+                forwarded: Forwarded::default(),
+            }],
             authorization: vec![],
             upstreams: vec![],
         },
@@ -135,7 +149,7 @@ fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> Request {
     for (name, value) in fields {
         headers.append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
     }
-    let target = NormalTarget::new(path.parse().unwrap(), MODE).unwrap();
+    let target = NormalTarget::new(path.parse().unwrap(), Mode::Base).unwrap();
     Request { method: method.parse().unwrap(), target, headers }
 }
 

@@ -18,7 +18,8 @@ use outrider_shared::join::{JoinAnswer, JoinRequest, Leaf, Problem, RENEW_CONTEX
 use outrider_shared::session::framing::{Assembler, frames};
 use outrider_shared::session::{FromControlPlane, FromSidecar};
 use outrider_shared::snapshot::{
-    LocalService, Mesh, SIGNING_CONTEXT, SignedSnapshot, Snapshot, Tracing, Version,
+    Egress, Forwarded, LocalService, Mesh, PathNormalization, SIGNING_CONTEXT, SignedSnapshot, Snapshot,
+    Tracing, Version,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType, IsCa,
@@ -120,6 +121,9 @@ pub fn snapshot(sequence: u64) -> Snapshot {
             id: "MeshConfig/default".parse().expect("an id"),
             trust_domain: DOMAIN.parse().expect("a name"),
             default_authorization: DefaultAuthorization::Deny,
+            egress: Egress::RegistryOnly,
+            path_normalization: PathNormalization::Base,
+            forwarded: Forwarded::default(),
         },
         local: LocalService {
             service: "shop/orders".parse().expect("an id"),

@@ -143,6 +143,9 @@ fn attributes(from: SpanAttributes) -> Vec<KeyValue> {
     if let Some(peer) = from.peer {
         put("outrider.peer", peer.into_string().into());
     }
+    if let Some(client) = from.client {
+        put("client.address", client.to_string().into());
+    }
     match from.sampled_by {
         SampledBy::Trace => {}
         SampledBy::Outrider => put("sampled_by", "outrider".into()),

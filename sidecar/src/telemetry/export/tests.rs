@@ -62,6 +62,7 @@ fn a_span(n: u64) -> SpanRecord {
             flag: Some("UH"),
             endpoint: Some("127.0.0.1:14006".parse().unwrap()),
             peer: Some("spiffe://shop.test/ns/shop/sa/payments".into()),
+            client: Some("203.0.113.9".parse().unwrap()),
             sampled_by: SampledBy::Outrider,
         },
         events: smallvec![(started, SpanEvent::Waited { on: "permit", wait: Duration::from_millis(250) })],
@@ -111,11 +112,12 @@ fn assert_is_the_span(span: &Span) {
         ("outrider.flag", "UH"),
         ("outrider.endpoint", "127.0.0.1:14006"),
         ("outrider.peer", "spiffe://shop.test/ns/shop/sa/payments"),
+        ("client.address", "203.0.113.9"),
         ("sampled_by", "outrider"),
     ] {
         assert_eq!(text(&span.attributes, key).as_deref(), Some(value), "{key}");
     }
-    assert_eq!(span.attributes.len(), 17);
+    assert_eq!(span.attributes.len(), 18);
     assert_eq!(span.events[0].name, "outrider.waited");
     assert_eq!(text(&span.events[0].attributes, "outrider.wait.seconds").as_deref(), Some("0.25"));
 }

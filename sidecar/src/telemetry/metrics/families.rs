@@ -60,6 +60,21 @@ pub(super) static REFUSALS: Family = counter(
 );
 pub(super) static TLS_FAILURES: Family =
     counter("outrider_tls_handshake_failures", &["reason"], "Handshakes that ended without a connection");
+pub(super) static EDGE_TLS_FAILURES: Family = counter(
+    "outrider_edge_tls_handshake_failures",
+    &["reason"],
+    "Handshakes of clients from outside that ended without a connection",
+);
+pub(super) static EDGE_CERTIFICATE_NOT_AFTER: Family = gauge(
+    "outrider_edge_certificate_not_after_timestamp_seconds",
+    &["certificate"],
+    "When a certificate that edges show ends, in seconds since 1970",
+);
+pub(super) static EDGE_CERTIFICATE_READS: Family = counter(
+    "outrider_edge_certificate_reads",
+    &["certificate", "outcome"],
+    "Changes of its files that were taken over, or refused since they could not be used",
+);
 pub(super) static AUDIT_MATCHES: Family =
     counter("outrider_authorization_audit_matches", &["rule"], "Requests that an Audit rule matched");
 pub(super) static CONNECTIONS_OPEN: Family =

@@ -158,7 +158,7 @@ fn of_peers(scrape: &Scrape) -> [Rows; 3] {
     ]
 }
 
-fn of_shards(scrape: &Scrape) -> [Rows; 5] {
+fn of_shards(scrape: &Scrape) -> [Rows; 6] {
     let shards = &scrape.shards;
     let labelled = |counts: &[LabelTotals]| -> Vec<Row> {
         counts.iter().map(|of| row([&of.label], Value::Counter(of.count))).collect()
@@ -174,6 +174,7 @@ fn of_shards(scrape: &Scrape) -> [Rows; 5] {
     [
         (&name::REFUSALS, refused),
         (&name::TLS_FAILURES, labelled(&shards.tls_handshake_failures)),
+        (&name::EDGE_TLS_FAILURES, labelled(&shards.edge_handshake_failures)),
         (&name::AUDIT_MATCHES, labelled(&shards.audit_matches)),
         (&name::CONNECTIONS_OPEN, listeners(|of| level(of.open))),
         (&name::CONNECTIONS_ACCEPTED, listeners(|of| Value::Counter(of.accepted))),
@@ -223,6 +224,13 @@ fn of_process(scrape: &Scrape) -> Vec<Rows> {
         families.push((&name::NOT_BEFORE, vec![row([identity], timestamp(leaf.not_before_unix_s))]));
         families.push((&name::NOT_AFTER, vec![row([identity], timestamp(leaf.not_after_unix_s))]));
     }
+    let ends = scrape.edge_certificates.iter().map(|of| row([&of.name], timestamp(of.not_after_unix_s)));
+    families.push((&name::EDGE_CERTIFICATE_NOT_AFTER, ends.collect()));
+    let reads = scrape.edge_certificates.iter().flat_map(|of| {
+        [("loaded", of.loaded), ("refused", of.refused)]
+            .map(|(outcome, count)| row([&of.name, outcome], Value::Counter(count)))
+    });
+    families.push((&name::EDGE_CERTIFICATE_READS, reads.collect()));
     if let Some(snapshot) = scrape.snapshot {
         families.push((&name::SNAPSHOT_EPOCH, vec![row([], level(snapshot.version.epoch))]));
         families.push((&name::SNAPSHOT_SEQUENCE, vec![row([], level(snapshot.version.sequence))]));

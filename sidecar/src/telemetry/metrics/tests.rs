@@ -27,6 +27,7 @@ fn a_scrape() -> Scrape {
     upstream.redispatches.increment();
     shard.shard().refused(Side::Inbound, "authorization_denied");
     shard.shard().tls_handshake_failures.increment("expired");
+    shard.shard().edge_handshake_failures.increment("incompatible");
     shard.shard().audit_matches.increment("AuthorizationPolicy/orders-audit#0");
     let endpoint = |address: &str, state: &str| EndpointView {
         address: address.to_owned(),
@@ -54,6 +55,12 @@ fn a_scrape() -> Scrape {
             not_before_unix_s: 1_700_000_000,
             not_after_unix_s: 1_700_086_400,
         }),
+        edge_certificates: vec![CertificateView {
+            name: "www".to_owned(),
+            not_after_unix_s: 1_800_000_000,
+            loaded: 3,
+            refused: 1,
+        }],
         snapshot: Some(SnapshotInForce {
             version: Version { epoch: 1, sequence: 12 },
             staleness: Duration::from_millis(1_500),
@@ -210,6 +217,7 @@ fn the_names_are_the_golden_ones() {
         "outrider_inbound_response_bytes{service,port,peer}",
         "outrider_refusals{side,reason}",
         "outrider_tls_handshake_failures{reason}",
+        "outrider_edge_tls_handshake_failures{reason}",
         "outrider_authorization_audit_matches{rule}",
         "outrider_connections_open{listener}",
         "outrider_connections_accepted{listener}",
@@ -225,6 +233,8 @@ fn the_names_are_the_golden_ones() {
         "outrider_actor_mailbox_full{actor}",
         "outrider_certificate_not_before_timestamp_seconds{identity}",
         "outrider_certificate_not_after_timestamp_seconds{identity}",
+        "outrider_edge_certificate_not_after_timestamp_seconds{certificate}",
+        "outrider_edge_certificate_reads{certificate,outcome}",
         "outrider_snapshot_epoch{}",
         "outrider_snapshot_sequence{}",
         "outrider_snapshot_staleness_seconds{}",
@@ -285,7 +295,9 @@ fn reference() -> String {
          | `upstream` | `namespace/name` outbound, `inbound:port` inbound |\n\
          | `side` | {sides} |\n\
          | `listener` | {listeners} |\n\
-         | `class` | how the request ended: {classes} |\n\n\
+         | `class` | how the request ended: {classes} |\n\
+         | `certificate` | by which `--edge-certificate` and policy call it |\n\
+         | `outcome` | `loaded`, `refused` |\n\n\
          `grpc_failed` are the gRPC statuses `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `UNIMPLEMENTED`, \
          `INTERNAL`, `UNAVAILABLE` and `DATA_LOSS`; `grpc_refused` are the others but `OK`. `aborted` is an answer that \
          broke off or never came. Failures are `5xx`, `grpc_failed` and `aborted`.\n",

@@ -3,7 +3,7 @@
 //! Names follow OpenTelemetry's semantic conventions for HTTP and RPC; those that begin with `outrider.` are ours.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use http::Method;
@@ -31,6 +31,8 @@ pub struct SpanAttributes {
     pub endpoint: Option<SocketAddr>,
     /// The principal at the other end.
     pub peer: Option<Box<str>>,
+    /// Where a request from outside began. On spans only, never on a metric.
+    pub client: Option<IpAddr>,
     pub sampled_by: SampledBy,
 }
 
