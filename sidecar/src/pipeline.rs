@@ -27,6 +27,7 @@ pub mod refused;
 pub mod rejection;
 pub mod route;
 pub mod trace;
+pub mod upgrade;
 pub mod way;
 
 use std::rc::Rc;
@@ -42,14 +43,21 @@ use self::refused::Refused;
 use self::rejection::Rejection;
 use self::trace::Trace;
 use crate::leg::body::Body;
+use crate::leg::h1::malformed::Malformed;
+use crate::leg::interim::Interim;
+use crate::leg::service::Service;
 use crate::stats::Side;
 
 pub use self::identify::{AppConnection, InboundConnection};
 
 /// From the own app to a service of the mesh.
-pub async fn outbound(app: Rc<AppConnection>, mut request: Request<Body>) -> Response<Answer> {
+pub async fn outbound(
+    app: Rc<AppConnection>,
+    mut request: Request<Body>,
+    interim: Interim,
+) -> Response<Answer> {
     let mut record = Record::begin(&app.shard, Side::Outbound, &mut request);
-    match send_out(&app, request, &mut record).await {
+    match send_out(&app, request, &interim, &mut record).await {
         Ok(forwarded) => forwarded.deliver(record),
         Err(refused) => app.refuse(&refused, record),
     }
@@ -58,6 +66,7 @@ pub async fn outbound(app: Rc<AppConnection>, mut request: Request<Body>) -> Res
 async fn send_out(
     app: &AppConnection,
     request: Request<Body>,
+    interim: &Interim,
     record: &mut Record,
 ) -> Result<Forwarded, Refused> {
     let published = app.shard.published().ok_or(Rejection::NotReady)?;
@@ -72,7 +81,7 @@ async fn send_out(
         let chosen = chosen.map_err(|why| routed.refused(why))?;
         let address = chosen.address();
         routed.begin_attempt(&app.shard, address, record);
-        match forward::to_peer(&app.shard, &mut routed, chosen, &tried).await {
+        match forward::to_peer(&app.shard, &mut routed, chosen, &tried, interim).await {
             Ok(forwarded) => return Ok(forwarded),
             Err(Failure::Final(why)) => return Err(routed.refused(why)),
             Err(Failure::NeverRan(why)) => {
@@ -88,9 +97,13 @@ async fn send_out(
 }
 
 /// From a peer, or from outside at an edge, to the own app.
-pub async fn inbound(from: Rc<InboundConnection>, mut request: Request<Body>) -> Response<Answer> {
+pub async fn inbound(
+    from: Rc<InboundConnection>,
+    mut request: Request<Body>,
+    interim: Interim,
+) -> Response<Answer> {
     let mut record = Record::begin(&from.shard, Side::Inbound, &mut request);
-    match take_in(&from, request, &mut record).await {
+    match take_in(&from, request, &interim, &mut record).await {
         Ok(forwarded) => forwarded.deliver(record),
         Err(refused) => from.refuse(&refused, record),
     }
@@ -99,6 +112,7 @@ pub async fn inbound(from: Rc<InboundConnection>, mut request: Request<Body>) ->
 async fn take_in(
     from: &InboundConnection,
     request: Request<Body>,
+    interim: &Interim,
     record: &mut Record,
 ) -> Result<Forwarded, Refused> {
     let published = from.shard.published().ok_or(Rejection::NotReady)?;
@@ -106,5 +120,45 @@ async fn take_in(
     let found = find::port(from, &published.table, identified, record)?;
     let authorized = authorized::authorize(from, found)?;
     let admitted = admit::to_app(&from.shard, authorized).await?;
-    forward::to_app(from, admitted, record).await
+    forward::to_app(from, admitted, record, interim).await
+}
+
+impl Service for Rc<AppConnection> {
+    fn serve(
+        &self,
+        request: Request<Body>,
+        interim: Interim,
+    ) -> impl Future<Output = Response<Answer>> + 'static {
+        outbound(Rc::clone(self), request, interim)
+    }
+
+    fn refuse_malformed(&self, malformed: Malformed) -> Response<Answer> {
+        let record = Record::begin(&self.shard, Side::Outbound, &mut Request::new(Body::empty()));
+        self.content_was(malformed);
+        self.refuse(&Rejection::from(malformed).into(), record)
+    }
+
+    fn content_was(&self, malformed: Malformed) {
+        self.shard.stats.shard().malformed_requests.increment(malformed.label());
+    }
+}
+
+impl Service for Rc<InboundConnection> {
+    fn serve(
+        &self,
+        request: Request<Body>,
+        interim: Interim,
+    ) -> impl Future<Output = Response<Answer>> + 'static {
+        inbound(Rc::clone(self), request, interim)
+    }
+
+    fn refuse_malformed(&self, malformed: Malformed) -> Response<Answer> {
+        let record = Record::begin(&self.shard, Side::Inbound, &mut Request::new(Body::empty()));
+        self.content_was(malformed);
+        self.refuse(&Rejection::from(malformed).into(), record)
+    }
+
+    fn content_was(&self, malformed: Malformed) {
+        self.shard.stats.shard().malformed_requests.increment(malformed.label());
+    }
 }

@@ -18,13 +18,16 @@ use tokio::sync::{mpsc, watch};
 
 use crate::edges;
 use crate::edges::tls::Agreed;
-use crate::leg::h1_client::H1Pool;
-use crate::leg::{h1_server, h2_server};
+use crate::leg::h1::client::H1Pool;
+use crate::leg::h1::scan::Limits;
+use crate::leg::service::Service;
+use crate::leg::wire::Wire;
+use crate::leg::{h1, h2_server};
 use crate::listen::{Accepted, Entry, turned};
 use crate::mesh::{self, Dialer};
 use crate::node::{Node, Published};
 use crate::pipeline::forwarded::{Hop, Scheme};
-use crate::pipeline::{self, AppConnection, InboundConnection};
+use crate::pipeline::{AppConnection, InboundConnection};
 use crate::stats::ShardRecorder;
 use crate::upstream::share::Share;
 use crate::upstream::supervisor::Ensure;
@@ -132,7 +135,7 @@ impl Shard {
         let address = SocketAddr::new(self.node.config.app_host, port);
         let made = app_ports.entry(port).or_insert_with(|| {
             let share = Share::of_app(upstream, self.id, &self.stats, address);
-            Rc::new(AppPort { share, h1: H1Pool::new(address) })
+            Rc::new(AppPort { share, h1: H1Pool::new(address, Limits::default()) })
         });
         Some(Rc::clone(made))
     }
@@ -220,8 +223,7 @@ impl Shard {
                 () = aged => {}
             }
         };
-        let serve = move |request| pipeline::inbound(Rc::clone(&connection), request);
-        if let Err(error) = h2_server::serve(peer.tls, told, serve).await {
+        if let Err(error) = h2_server::serve(peer.tls, told, connection).await {
             tracing::debug!(peer = %address, error = crate::error_chain(&error), "a peer's connection ended");
         }
     }
@@ -230,7 +232,7 @@ impl Shard {
     async fn serve_app(self: Rc<Self>, tcp: TcpStream, upstream: Option<(ServiceId, u16)>) {
         let finish = self.node.finish.app.subscribe();
         let connection = AppConnection::new(Rc::clone(&self), upstream);
-        serve_plain(tcp, finish, move |request| pipeline::outbound(Rc::clone(&connection), request)).await;
+        serve_plain(tcp, finish, connection).await;
     }
 
     /// A client from outside the mesh.
@@ -240,15 +242,14 @@ impl Shard {
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let hop = Hop { address: address.ip(), scheme };
         let connection = InboundConnection::of_outside(Rc::clone(&self), port, hop);
-        let serve = move |request| pipeline::inbound(Rc::clone(&connection), request);
-        let Some(config) = tls else { return serve_plain(tcp, finish, serve).await };
+        let Some(config) = tls else { return serve_plain(tcp, finish, connection).await };
         let shaken = tokio::select! {
             shaken = edges::tls::accept(config, tcp, EDGE_HANDSHAKE_MAX) => shaken,
             () = turned(finish.clone()) => return,
         };
         match shaken {
-            Ok((tls, Agreed::Http2)) => serve_http2(tls, finish, serve).await,
-            Ok((tls, Agreed::Http1)) => serve_http1(tls, finish, serve).await,
+            Ok((tls, Agreed::Http2)) => serve_http2(tls, finish, connection).await,
+            Ok((tls, Agreed::Http1)) => serve_http1(tls, finish, connection).await,
             Err(error) => {
                 self.stats.shard().edge_handshake_failures.increment(error.label());
                 tracing::debug!(peer = %address, port, error = crate::error_chain(&error), "a handshake at an edge failed");
@@ -258,30 +259,25 @@ impl Shard {
 }
 
 /// Plaintext HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
-async fn serve_plain<H, F>(tcp: TcpStream, finish: watch::Receiver<bool>, serve: H)
-where
-    H: Fn(http::Request<crate::leg::body::Body>) -> F,
-    F: Future<Output = http::Response<pipeline::answer::Answer>> + 'static,
-{
+async fn serve_plain<S: Service>(tcp: TcpStream, finish: watch::Receiver<bool>, service: S) {
     let first = tokio::select! {
         first = actix_rt::time::timeout(FIRST_BYTES_MAX, speaks_http2(&tcp)) => first,
         () = turned(finish.clone()) => return,
     };
     let Ok(Ok(http2)) = first else { return };
     if http2 {
-        serve_http2(tcp, finish, serve).await;
+        serve_http2(tcp, finish, service).await;
     } else {
-        serve_http1(tcp, finish, serve).await;
+        serve_http1(tcp, finish, service).await;
     }
 }
 
-async fn serve_http2<T, H, F>(io: T, finish: watch::Receiver<bool>, serve: H)
+async fn serve_http2<T, S>(io: T, finish: watch::Receiver<bool>, service: S)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(http::Request<crate::leg::body::Body>) -> F,
-    F: Future<Output = http::Response<pipeline::answer::Answer>> + 'static,
+    S: Service,
 {
-    if let Err(error) = h2_server::serve(io, turned(finish), serve).await {
+    if let Err(error) = h2_server::serve(io, turned(finish), service).await {
         tracing::debug!(
             error = crate::error_chain(&error),
             "an HTTP/2 connection of an app or of a client ended"
@@ -289,13 +285,8 @@ where
     }
 }
 
-async fn serve_http1<T, H, F>(io: T, finish: watch::Receiver<bool>, serve: H)
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(http::Request<crate::leg::body::Body>) -> F,
-    F: Future<Output = http::Response<pipeline::answer::Answer>> + 'static,
-{
-    if let Err(error) = h1_server::serve(io, finish, serve).await {
+async fn serve_http1<S: Service>(io: impl Into<Wire>, finish: watch::Receiver<bool>, service: S) {
+    if let Err(error) = h1::server::serve(io.into(), finish, Limits::default(), service).await {
         tracing::debug!(
             error = crate::error_chain(&error),
             "an HTTP/1.1 connection of an app or of a client ended"

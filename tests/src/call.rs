@@ -16,8 +16,10 @@ use tokio::net::TcpStream;
 use crate::app::Speaks;
 use crate::pattern::Reader;
 
+mod raw;
 mod refusal;
 
+pub use raw::raw;
 pub use refusal::Refusal;
 
 /// A body up to this length is kept as it was: the largest is a snapshot of some MiB.

@@ -7,14 +7,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body::{Frame, SizeHint};
+
+use super::h1::conn::{Broken, Incoming};
 
 /// What broke while a body was read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    #[error("HTTP/1.1 body")]
-    H1(#[source] hyper::Error),
+    #[error("HTTP/1.1 content")]
+    H1(#[source] Broken),
     #[error("HTTP/2 stream")]
     H2(#[source] h2::Error),
     /// A timeout of the route passed while the answer was under way.
@@ -46,9 +47,9 @@ impl Body {
         Self { source, meter: None }
     }
 
-    pub fn from_h1(incoming: Incoming) -> Self {
-        let source = if incoming.is_end_stream() { Source::Empty } else { Source::H1(incoming) };
-        Self { source, meter: None }
+    /// The content of an HTTP/1.1 message; `None`: it has none.
+    pub fn from_h1(incoming: Option<Incoming>) -> Self {
+        Self { source: incoming.map_or(Source::Empty, Source::H1), meter: None }
     }
 
     /// Counts the bytes that are read of it from now on; `None`: there are none to come.
@@ -71,9 +72,7 @@ impl http_body::Body for Body {
         let this = self.get_mut();
         let frame = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
-            Source::H1(incoming) => {
-                ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(BodyError::H1))
-            }
+            Source::H1(incoming) => ready!(incoming.poll_frame(cx)).map(|frame| frame.map_err(BodyError::H1)),
             Source::H2(stream) => ready!(poll_h2_frame(stream, cx)),
         };
         if let (Some(meter), Some(Ok(frame))) = (&this.meter, &frame)
@@ -87,7 +86,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Empty => true,
-            Source::H1(incoming) => incoming.is_end_stream(),
+            Source::H1(incoming) => incoming.is_ended(),
             Source::H2(stream) => stream.is_end_stream(),
         }
     }
@@ -95,7 +94,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Empty => SizeHint::with_exact(0),
-            Source::H1(incoming) => incoming.size_hint(),
+            Source::H1(incoming) => incoming.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::H2(_) => SizeHint::default(),
         }
     }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::coalesce::{Broken, Flusher, coalescing};
+use super::interim::{INTERIM_MAX, Interim};
 
 /// Room that we give a peer for each stream, in bytes: enough for 1 Gbit/s at 8 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -68,9 +69,10 @@ pub struct H2Connection {
 
 /// A request that was sent; the answer is to come.
 pub struct Sent {
-    pub answer: ResponseFuture,
+    answer: ResponseFuture,
     pub body: SendStream<Bytes>,
     pub slot: Slot,
+    interims: u32,
 }
 
 impl H2Connection {
@@ -125,16 +127,25 @@ impl H2Connection {
         let slot = Slot(Rc::clone(&self.load));
         poll_fn(|cx| send.poll_ready(cx)).await?;
         let (answer, body) = send.send_request(head, end)?;
-        Ok(Sent { answer, body, slot })
+        Ok(Sent { answer, body, slot, interims: 0 })
     }
 }
 
-/// The answer's head, with its body.
+/// The answer's head, with its body; interim answers go to the client as they come.
 pub fn poll_answer(
-    answer: &mut ResponseFuture,
+    sent: &mut Sent,
+    interim: &Interim,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Response<RecvStream>, h2::Error>> {
-    std::pin::Pin::new(answer).poll(cx)
+    while let Some(told) = ready!(sent.answer.poll_informational(cx)) {
+        sent.interims += 1;
+        if sent.interims > INTERIM_MAX {
+            sent.body.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
+            return Poll::Ready(Err(h2::Reason::ENHANCE_YOUR_CALM.into()));
+        }
+        interim.send(told?);
+    }
+    std::pin::Pin::new(&mut sent.answer).poll(cx)
 }
 
 async fn drive<T>(

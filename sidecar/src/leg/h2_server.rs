@@ -1,14 +1,14 @@
 //! One HTTP/2 connection as a server: from another sidecar over TLS, or from an app or a client in plaintext.
 
-use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::{Request, Response};
+use http::Response;
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -17,7 +17,9 @@ use super::coalesce::{Broken, coalescing};
 use super::h2_client::{
     CONNECTION_WINDOW_BYTES, HEADER_BYTES_MAX, SEND_BUFFER_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
+use super::interim::Interim;
 use super::pump::{Pump, PumpError};
+use super::service::Service;
 use crate::pipeline::answer::Answer;
 
 /// Streams that a peer may have open on one connection. 1,024: a sidecar opens another connection past that.
@@ -31,12 +33,11 @@ const FINISH_MAX: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end. Each request runs in a task of its own, which a reset of its stream cancels.
 ///
-/// `serve` is the pipeline. `finish` ends at a drain, or when a certificate is about to end: GOAWAY.
-pub async fn serve<T, H, F>(io: T, finish: impl Future<Output = ()>, serve: H) -> Result<(), Broken>
+/// `finish` ends at a drain, or when a certificate is about to end: GOAWAY.
+pub async fn serve<T, S>(io: T, finish: impl Future<Output = ()>, service: S) -> Result<(), Broken>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
-    H: Fn(Request<Body>) -> F,
-    F: Future<Output = Response<Answer>> + 'static,
+    S: Service,
 {
     let (io, mut flusher) = coalescing(io);
     let handshake = h2::server::Builder::new()
@@ -73,7 +74,9 @@ where
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let request = request.map(Body::from_h2);
-                    actix_rt::spawn(answer(serve(request), respond, Guard::new(&active)));
+                    let respond = Rc::new(RefCell::new(respond));
+                    let handled = service.serve(request, Interim::H2(Rc::clone(&respond)));
+                    actix_rt::spawn(answer(handled, respond, Guard::new(&active)));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Http2(error))),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
@@ -111,20 +114,21 @@ impl Drop for Guard {
 
 /// One request, from its head to the last byte of its answer. Cancelled where the client resets the stream: the answer
 /// is dropped, and with it everything that it holds.
-async fn answer<F>(handled: F, mut respond: SendResponse<Bytes>, _guard: Guard)
+async fn answer<F>(handled: F, respond: Rc<RefCell<SendResponse<Bytes>>>, _guard: Guard)
 where
     F: Future<Output = Response<Answer>>,
 {
     let mut handled = std::pin::pin!(handled);
     let answered = poll_fn(|cx| match handled.as_mut().poll(cx) {
         Poll::Ready(answered) => Poll::Ready(Some(answered)),
-        Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
     })
     .await;
     let Some(answered) = answered else { return };
     let (head, body) = answered.into_parts();
     let end = body.is_end_stream();
-    let mut stream = match respond.send_response(Response::from_parts(head, ()), end) {
+    let sent = respond.borrow_mut().send_response(Response::from_parts(head, ()), end);
+    let mut stream = match sent {
         Ok(stream) => stream,
         Err(error) => {
             tracing::trace!(%error, "the client had gone");

@@ -1,4 +1,4 @@
-//! Moves a body into an HTTP/2 stream, as fast as the peer's window allows and no faster.
+//! Moves a body into an HTTP/2 stream or an HTTP/1.1 connection, as fast as its receiver takes it and no faster.
 //!
 //! It holds at most one frame that has not been written. For a request, it also keeps what it has sent, up to a bound,
 //! until the answer's head has come: then a request that provably never ran can go to another endpoint.
@@ -21,7 +21,7 @@ pub enum PumpError {
     Source(#[source] BodyError),
     /// Whom we write to went away or refused the rest.
     #[error("the peer took no more of the body")]
-    Sink(#[source] h2::Error),
+    Sink(#[source] BodyError),
     /// The peer reset the stream.
     #[error("the peer reset the stream with {0}")]
     Reset(h2::Reason),
@@ -40,7 +40,72 @@ pub struct Kept {
 pub trait Source: http_body::Body<Data = Bytes, Error = BodyError> + Unpin {}
 impl<T: http_body::Body<Data = Bytes, Error = BodyError> + Unpin> Source for T {}
 
-/// A body on its way into a stream.
+/// What a pump writes to.
+pub trait Sink {
+    /// Ready once the receiver wants no more of it.
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<PumpError>;
+    /// Takes of `data` what there is room for. With `last`, it ends the content once it has taken all.
+    fn poll_data(
+        &mut self,
+        data: &mut Bytes,
+        last: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), PumpError>>;
+    /// Ends the content.
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), PumpError>;
+    /// Writes what was taken.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>>;
+    /// Says that the rest does not come.
+    fn abort(&mut self);
+}
+
+impl Sink for SendStream<Bytes> {
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<PumpError> {
+        self.poll_reset(cx)
+            .map(|reset| reset.map_or_else(|error| PumpError::Sink(BodyError::H2(error)), PumpError::Reset))
+    }
+
+    fn poll_data(
+        &mut self,
+        data: &mut Bytes,
+        last: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), PumpError>> {
+        let broken = |error| PumpError::Sink(BodyError::H2(error));
+        let mut part = Bytes::new();
+        if !data.is_empty() {
+            self.reserve_capacity(data.len());
+            let mut room = self.capacity();
+            while room == 0 {
+                room = match ready!(self.poll_capacity(cx)) {
+                    Some(room) => room.map_err(broken)?,
+                    None => return Poll::Ready(Err(PumpError::Reset(h2::Reason::CANCEL))),
+                };
+            }
+            part = data.split_to(room.min(data.len()));
+        }
+        Poll::Ready(self.send_data(part, last && data.is_empty()).map_err(broken))
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), PumpError> {
+        let ended = match trailers {
+            Some(trailers) => self.send_trailers(trailers),
+            None => self.send_data(Bytes::new(), true),
+        };
+        ended.map_err(|error| PumpError::Sink(BodyError::H2(error)))
+    }
+
+    /// The connection's task does.
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn abort(&mut self) {
+        self.send_reset(h2::Reason::CANCEL);
+    }
+}
+
+/// A body on its way.
 pub struct Pump<B> {
     body: B,
     unsent: Bytes,
@@ -50,6 +115,8 @@ pub struct Pump<B> {
     kept_bytes_max: usize,
     /// Next of `kept` to be sent again.
     again: usize,
+    /// The sink was told of the end.
+    ended: bool,
     done: bool,
     pub bytes_sent: u64,
 }
@@ -64,6 +131,7 @@ impl<B: Source> Pump<B> {
             kept: None,
             kept_bytes_max: 0,
             again: 0,
+            ended: false,
             done: false,
             bytes_sent: 0,
         }
@@ -85,6 +153,7 @@ impl<B: Source> Pump<B> {
         self.again = 0;
         self.unsent = Bytes::new();
         self.last = false;
+        self.ended = false;
         self.done = false;
         self.bytes_sent = 0;
     }
@@ -105,84 +174,50 @@ impl<B: Source> Pump<B> {
         self.done
     }
 
-    /// Sends on. Ready when the stream has been ended, or cannot be.
-    pub fn poll(
-        &mut self,
-        stream: &mut SendStream<Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), PumpError>> {
+    /// Sends on. Ready when the content has been ended and written, or cannot be.
+    pub fn poll<S: Sink>(&mut self, sink: &mut S, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
+        if self.done {
+            return Poll::Ready(Ok(()));
+        }
+        let polled = self.poll_on(sink, cx);
+        self.done = polled.is_ready();
+        polled
+    }
+
+    fn poll_on<S: Sink>(&mut self, sink: &mut S, cx: &mut Context<'_>) -> Poll<Result<(), PumpError>> {
         loop {
-            if self.done {
-                return Poll::Ready(Ok(()));
+            if let Poll::Ready(refused) = sink.poll_refused(cx) {
+                return Poll::Ready(Err(refused));
             }
-            if let Poll::Ready(reset) = stream.poll_reset(cx) {
-                self.done = true;
-                return Poll::Ready(Err(reset.map_or_else(PumpError::Sink, PumpError::Reset)));
+            if self.ended {
+                return sink.poll_flush(cx);
             }
-            if !self.unsent.is_empty() {
-                ready!(self.poll_send(stream, cx))?;
+            if !self.unsent.is_empty() || self.last {
+                let before = self.unsent.len();
+                let polled = sink.poll_data(&mut self.unsent, self.last, cx);
+                self.bytes_sent += (before - self.unsent.len()) as u64;
+                ready!(polled)?;
+                self.ended = self.last && self.unsent.is_empty();
                 continue;
             }
-            match ready!(self.poll_next(cx)) {
-                Next::Data(data, last) => {
-                    if data.is_empty() && !last {
-                        continue;
+            match self.poll_next(cx) {
+                Poll::Pending => {
+                    if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
+                        return Poll::Ready(Err(error));
                     }
-                    (self.unsent, self.last) = (data, last);
-                    if self.unsent.is_empty() {
-                        return Poll::Ready(self.end(stream));
-                    }
+                    return Poll::Pending;
                 }
-                Next::Trailers(trailers) => {
-                    self.done = true;
-                    return Poll::Ready(stream.send_trailers(trailers).map_err(PumpError::Sink));
+                Poll::Ready(Next::Data(data, last)) => (self.unsent, self.last) = (data, last),
+                Poll::Ready(Next::End(trailers)) => {
+                    sink.end(trailers)?;
+                    self.ended = true;
                 }
-                Next::End => return Poll::Ready(self.end(stream)),
-                Next::Failed(error) => {
-                    self.done = true;
-                    stream.send_reset(h2::Reason::CANCEL);
+                Poll::Ready(Next::Failed(error)) => {
+                    sink.abort();
                     return Poll::Ready(Err(PumpError::Source(error)));
                 }
             }
         }
-    }
-
-    fn end(&mut self, stream: &mut SendStream<Bytes>) -> Result<(), PumpError> {
-        self.done = true;
-        stream.send_data(Bytes::new(), true).map_err(PumpError::Sink)
-    }
-
-    /// Writes as much of `unsent` as the window takes.
-    fn poll_send(
-        &mut self,
-        stream: &mut SendStream<Bytes>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), PumpError>> {
-        stream.reserve_capacity(self.unsent.len());
-        let mut room = stream.capacity();
-        while room == 0 {
-            room = match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(room)) => room,
-                Some(Err(error)) => return Poll::Ready(Err(self.broken(error))),
-                None => {
-                    self.done = true;
-                    return Poll::Ready(Err(PumpError::Reset(h2::Reason::CANCEL)));
-                }
-            };
-        }
-        let part = self.unsent.split_to(room.min(self.unsent.len()));
-        let end = self.last && self.unsent.is_empty();
-        self.bytes_sent += part.len() as u64;
-        if let Err(error) = stream.send_data(part, end) {
-            return Poll::Ready(Err(self.broken(error)));
-        }
-        self.done = end;
-        Poll::Ready(Ok(()))
-    }
-
-    fn broken(&mut self, error: h2::Error) -> PumpError {
-        self.done = true;
-        PumpError::Sink(error)
     }
 
     /// The next frame: first what was kept, then the body's own.
@@ -194,13 +229,13 @@ impl<B: Source> Pump<B> {
                 return Poll::Ready(Next::Data(data.clone(), last));
             }
             if kept.ended {
-                return Poll::Ready(kept.trailers.clone().map_or(Next::End, Next::Trailers));
+                return Poll::Ready(Next::End(kept.trailers.clone()));
             }
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             None => {
                 self.keep_end(None);
-                Poll::Ready(Next::End)
+                Poll::Ready(Next::End(None))
             }
             Some(Err(error)) => Poll::Ready(Next::Failed(error)),
             Some(Ok(frame)) => match frame.into_data() {
@@ -215,7 +250,7 @@ impl<B: Source> Pump<B> {
                 Err(frame) => {
                     let trailers = frame.into_trailers().unwrap_or_default();
                     self.keep_end(Some(&trailers));
-                    Poll::Ready(Next::Trailers(trailers))
+                    Poll::Ready(Next::End(Some(trailers)))
                 }
             },
         }
@@ -242,9 +277,9 @@ impl<B: Source> Pump<B> {
 }
 
 enum Next {
+    /// With whether it is the last one.
     Data(Bytes, bool),
-    Trailers(HeaderMap),
-    End,
+    End(Option<HeaderMap>),
     Failed(BodyError),
 }
 

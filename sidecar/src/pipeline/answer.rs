@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 
 use super::record::{Outcome, Record};
 use crate::leg::body::{Body, BodyError};
+use crate::leg::h1::conn::Broken;
 
 /// The body of an answer. However it ends, read to its end, broken off, or dropped half way, its record is written once.
 pub struct Answer {
@@ -89,7 +90,12 @@ impl http_body::Body for Answer {
         };
         match &frame {
             None => this.end(Outcome::Complete),
-            Some(Err(_)) => this.end(Outcome::Broken("upstream_reset")),
+            Some(Err(error)) => {
+                if let (BodyError::H1(Broken::Malformed(malformed)), Some(record)) = (error, &this.record) {
+                    record.malformed_answer(*malformed);
+                }
+                this.end(Outcome::Broken("upstream_reset"));
+            }
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     if let Some(record) = &mut this.record {

@@ -27,9 +27,11 @@ use super::rejection::Rejection;
 use super::route::Routed;
 use super::{headers, way};
 use crate::leg::body::Body;
-use crate::leg::h1_client::{H1Error, H1Pool};
+use crate::leg::h1::client::{H1Error, H1Pool};
+use crate::leg::h1::sink::H1Sink;
 use crate::leg::h2_client::{H2Connection, poll_answer};
-use crate::leg::pump::{Pump, PumpError};
+use crate::leg::interim::Interim;
+use crate::leg::pump::{Pump, PumpError, Sink};
 use crate::mesh::{CONNECT_MAX, ConnectError};
 use crate::shard::{AppPort, Shard};
 use crate::upstream::share::{NoConnection, Share};
@@ -88,6 +90,7 @@ pub async fn to_peer(
     routed: &mut Routed<'_>,
     chosen: Chosen,
     tried: &Tried,
+    interim: &Interim,
 ) -> Result<Forwarded, Failure> {
     let began_at = Instant::now();
     let deadline = routed.deadline(began_at);
@@ -98,7 +101,7 @@ pub async fn to_peer(
         let reset = Rejection::UpstreamReset { endpoint: chosen.address() };
         // What a first connection takes says nothing about the next request.
         let sent_at = Instant::now();
-        let answered = over_h2(&connection, &routed.outgoing, &mut routed.body, reset).await?;
+        let answered = over_h2(&connection, &routed.outgoing, &mut routed.body, reset, interim).await?;
         Ok((answered, sent_at))
     };
     let answered = within(attempt, deadline.as_ref()).await;
@@ -164,6 +167,7 @@ pub async fn to_app(
     from: &InboundConnection,
     admitted: AdmittedToApp<'_>,
     record: &mut Record,
+    interim: &Interim,
 ) -> Result<Forwarded, Refused> {
     let AdmittedToApp { authorized, app, permit } = admitted;
     record.goes_to(&app.share.stats);
@@ -179,15 +183,16 @@ pub async fn to_app(
     if let Some(certificate) = &from.certificate {
         fields.insert(&XFCC, certificate.clone());
     }
-    let answered = match local.app_protocol {
+    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
+    let mut answered = match local.app_protocol {
         AppProtocol::Http1 => {
-            let mut request = Request::new(accepted.body);
-            *request.method_mut() = accepted.head.method;
-            *request.uri_mut() = Uri::from(accepted.target.into_inner());
+            let mut head = Request::new(());
+            *head.method_mut() = accepted.head.method;
+            *head.uri_mut() = Uri::from(accepted.target.into_inner());
             let host = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
             fields.insert(HOST, host.expect("an authority is a legal field value"));
-            *request.headers_mut() = fields;
-            over_h1(&app.h1, local.target_port, request).await
+            *head.headers_mut() = fields;
+            over_h1(&app.h1, local.target_port, &head, &mut body, interim).await
         }
         AppProtocol::Http2 | AppProtocol::Grpc => {
             let uri = Uri::builder()
@@ -197,14 +202,16 @@ pub async fn to_app(
                 .build()
                 .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
             let outgoing = Outgoing { method: accepted.head.method, uri, fields };
-            let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
-            let mut answered = over_app_h2(&app, local.target_port, &outgoing, &mut body).await;
-            if let Ok((_, underway)) = &mut answered {
-                commit(&mut body, underway);
-            }
-            answered
+            over_app_h2(&app, local.target_port, &outgoing, &mut body, interim).await
         }
     };
+    match &mut answered {
+        Ok((_, underway)) => commit(&mut body, underway),
+        Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) => {
+            record.malformed_answer(*malformed);
+        }
+        Err(_) => {}
+    }
     let (mut response, mut held) = answered.map_err(|failure| Refused {
         rejection: match failure {
             Failure::NeverRan(rejection) | Failure::Final(rejection) => rejection,
@@ -227,6 +234,7 @@ async fn over_app_h2(
     target_port: u16,
     outgoing: &Outgoing,
     body: &mut RequestBody,
+    interim: &Interim,
 ) -> Result<Answered, Failure> {
     let endpoint =
         app.share.endpoints().first().map(Rc::clone).expect("the app's share has its one endpoint");
@@ -238,7 +246,7 @@ async fn over_app_h2(
                     Rejection::AppConnectTimeout { target_port, limit: CONNECT_MAX }
                 }
                 ConnectError::Http2 { .. } | ConnectError::HandshakeTimeout { .. } => {
-                    Rejection::AppNotHttp { target_port }
+                    Rejection::AppNotHttp { target_port, malformed: None }
                 }
                 ConnectError::NoIdentity
                 | ConnectError::Tcp { .. }
@@ -247,32 +255,38 @@ async fn over_app_h2(
             },
         })
     })?;
-    over_h2(&connection, outgoing, body, Rejection::AppReset { target_port }).await
+    over_h2(&connection, outgoing, body, Rejection::AppReset { target_port }, interim).await
 }
 
 /// An answer whose request body may still be under way.
 type Answered = (Response<Body>, Underway);
 
-#[derive(Default)]
 struct Underway {
     held: Held,
-    /// The stream into which the rest of the request's body goes.
-    stream: Option<h2::SendStream<Bytes>>,
+    /// Where the rest of the request's body goes.
+    rest: Option<Rest>,
+}
+
+enum Rest {
+    H2(h2::SendStream<Bytes>),
+    H1(H1Sink),
 }
 
 /// There is no way back: what is left of the request's body goes on by itself.
 fn commit(body: &mut RequestBody, underway: &mut Underway) {
-    let Some(mut stream) = underway.stream.take() else { return };
+    let Some(rest) = underway.rest.take() else { return };
     if let Some(mut pump) = body.take_if(|pump| !pump.is_done()) {
         pump.commit();
-        actix_rt::spawn(async move {
-            if let Err(error) = poll_fn(|cx| pump.poll(&mut stream, cx)).await {
-                tracing::trace!(
-                    error = crate::error_chain(&error),
-                    "the rest of a request's body was not sent"
-                );
-            }
-        });
+        match rest {
+            Rest::H2(stream) => actix_rt::spawn(send_rest(pump, stream)),
+            Rest::H1(sink) => actix_rt::spawn(send_rest(pump, sink)),
+        };
+    }
+}
+
+async fn send_rest<S: Sink>(mut pump: Pump<Body>, mut sink: S) {
+    if let Err(error) = poll_fn(|cx| pump.poll(&mut sink, cx)).await {
+        tracing::trace!(error = crate::error_chain(&error), "the rest of a request's body was not sent");
     }
 }
 
@@ -282,6 +296,7 @@ async fn over_h2(
     outgoing: &Outgoing,
     body: &mut RequestBody,
     reset: Rejection,
+    interim: &Interim,
 ) -> Result<Answered, Failure> {
     let sent = connection.send(outgoing.head(), body.is_none()).await;
     let mut sent = sent.map_err(|error| {
@@ -299,7 +314,7 @@ async fn over_h2(
                 PumpError::Sink(_) | PumpError::Reset(_) => {}
             }
         }
-        poll_answer(&mut sent.answer, cx).map(Some)
+        poll_answer(&mut sent, interim, cx).map(Some)
     })
     .await;
     match answered {
@@ -307,7 +322,7 @@ async fn over_h2(
         Some(Err(error)) => Err(judge(&error, reset)),
         Some(Ok(response)) => {
             let held = Held { slot: Some(sent.slot), ..Held::default() };
-            Ok((response.map(Body::from_h2), Underway { held, stream: Some(sent.body) }))
+            Ok((response.map(Body::from_h2), Underway { held, rest: Some(Rest::H2(sent.body)) }))
         }
     }
 }
@@ -324,11 +339,17 @@ fn judge(error: &h2::Error, reset: Rejection) -> Failure {
 }
 
 /// Over HTTP/1.1, to the app.
-async fn over_h1(app: &Rc<H1Pool>, target_port: u16, request: Request<Body>) -> Result<Answered, Failure> {
-    match app.send(request).await {
+async fn over_h1(
+    app: &Rc<H1Pool>,
+    target_port: u16,
+    head: &Request<()>,
+    body: &mut RequestBody,
+    interim: &Interim,
+) -> Result<Answered, Failure> {
+    match app.send(head, body, interim).await {
         Ok(answer) => {
             let held = Held { reuse: Some(answer.reuse), ..Held::default() };
-            Ok((answer.response.map(Body::from_h1), Underway { held, stream: None }))
+            Ok((answer.response, Underway { held, rest: Some(Rest::H1(answer.sink)) }))
         }
         Err(error) => {
             tracing::debug!(error = crate::error_chain(&error), "the app gave no answer");
@@ -337,10 +358,11 @@ async fn over_h1(app: &Rc<H1Pool>, target_port: u16, request: Request<Body>) -> 
                 H1Error::ConnectTimeout { .. } => {
                     Failure::NeverRan(Rejection::AppConnectTimeout { target_port, limit: CONNECT_MAX })
                 }
-                H1Error::Broken(error) if error.is_parse() => {
-                    Failure::Final(Rejection::AppNotHttp { target_port })
+                H1Error::Malformed(malformed) => {
+                    Failure::Final(Rejection::AppNotHttp { target_port, malformed: Some(malformed) })
                 }
                 H1Error::Broken(_) => Failure::Final(Rejection::AppReset { target_port }),
+                H1Error::Source => Failure::Final(Rejection::MalformedRequest { why: "its body broke off" }),
             })
         }
     }

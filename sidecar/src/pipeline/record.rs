@@ -15,7 +15,8 @@ use super::matching::Protocol;
 use super::rejection::{Rejection, Row};
 use super::trace::{End, Trace};
 use crate::leg::body::Body;
-use crate::leg::h1_client::Reuse;
+use crate::leg::h1::client::Reuse;
+use crate::leg::h1::malformed::Malformed;
 use crate::leg::h2_client::Slot;
 use crate::shard::Shard;
 use crate::stats::{AnswerClass, InboundPeerStats, Recorded, Side, UpstreamShardStats};
@@ -136,6 +137,11 @@ impl Record {
     /// The answer is the sidecar's own.
     pub fn refused(&mut self, row: &Row) {
         self.refusal = Some((row.label, row.flag.as_str()));
+    }
+
+    /// What the app answered is not HTTP.
+    pub fn malformed_answer(&self, malformed: Malformed) {
+        self.shard.stats.shard().malformed_answers.increment(malformed.label());
     }
 
     pub fn sent(&mut self, bytes: usize) {

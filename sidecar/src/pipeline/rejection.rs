@@ -17,6 +17,7 @@ use outrider_shared::identity::PeerRefusal;
 
 use super::path::BadPath;
 use super::principal::Principal;
+use crate::leg::h1::malformed::Malformed;
 
 mod answer;
 mod table;
@@ -32,6 +33,25 @@ pub enum Rejection {
     MalformedRequest {
         why: &'static str,
     },
+    /// It is no HTTP/1.1 message, or could be taken for more than one.
+    MalformedMessage {
+        malformed: Malformed,
+    },
+    /// The client did not finish the head in time.
+    HeadTimeout {
+        limit: Duration,
+    },
+    TargetTooLong {
+        limit: usize,
+    },
+    HeadTooLarge {
+        malformed: Malformed,
+    },
+    /// It expects something other than 100 (Continue).
+    ExpectationFailed,
+    /// Its content is coded in a way that is not implemented.
+    CodingNotImplemented,
+    VersionNotSupported,
     /// Its path has no normal spelling.
     MalformedPath {
         bad: BadPath,
@@ -126,6 +146,7 @@ pub enum Rejection {
     /// Inbound: what the app answered is not HTTP.
     AppNotHttp {
         target_port: u16,
+        malformed: Option<Malformed>,
     },
 }
 
@@ -236,6 +257,17 @@ impl Rejection {
         let mut text = String::new();
         let written = match self {
             Self::MalformedRequest { why } => write!(text, "the request cannot be understood: {why}"),
+            Self::MalformedMessage { malformed } => {
+                write!(text, "the request cannot be understood: {malformed}")
+            }
+            Self::HeadTooLarge { malformed } => write!(text, "{malformed}"),
+            Self::HeadTimeout { limit } => write!(text, "the head was not whole within {limit:?}"),
+            Self::TargetTooLong { limit } => write!(text, "the target is longer than {limit} bytes"),
+            Self::ExpectationFailed => write!(text, "the request expects something other than 100-continue"),
+            Self::CodingNotImplemented => {
+                write!(text, "the request's Transfer-Encoding is something besides chunked")
+            }
+            Self::VersionNotSupported => write!(text, "the version is neither HTTP/1.1 nor HTTP/1.0"),
             Self::MalformedPath { bad } => write!(text, "{bad}"),
             Self::NotReady => write!(text, "this sidecar has no snapshot from the control plane yet"),
             Self::UnknownHost { host } => write!(text, "no service of the mesh is called {host:?}"),
@@ -282,12 +314,31 @@ impl Rejection {
             Self::AppReset { target_port } => {
                 write!(text, "the app on port {target_port} closed the connection before an answer")
             }
-            Self::AppNotHttp { target_port } => {
+            Self::AppNotHttp { target_port, malformed: None } => {
                 write!(text, "what the app on port {target_port} answered is not HTTP")
+            }
+            Self::AppNotHttp { target_port, malformed: Some(malformed) } => {
+                write!(text, "the app on port {target_port} answered what is not HTTP: {malformed}")
             }
         };
         written.expect("a String takes whatever is written");
         text
+    }
+}
+
+impl From<Malformed> for Rejection {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::TooSlow { limit } => Self::HeadTimeout { limit },
+            Malformed::TargetTooLong { limit } => Self::TargetTooLong { limit },
+            Malformed::HeadTooLarge { .. } | Malformed::TooManyFields { .. } => {
+                Self::HeadTooLarge { malformed }
+            }
+            Malformed::Expectation => Self::ExpectationFailed,
+            Malformed::UnknownCoding => Self::CodingNotImplemented,
+            Malformed::Version => Self::VersionNotSupported,
+            malformed => Self::MalformedMessage { malformed },
+        }
     }
 }
 

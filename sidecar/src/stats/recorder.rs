@@ -75,6 +75,9 @@ pub struct ShardStats {
     pub tls_handshake_failures: LabelledCounters,
     /// Of clients from outside, by the reason's label.
     pub edge_handshake_failures: LabelledCounters,
+    /// HTTP/1.1 requests and answers that could not be understood, by the reason's label.
+    pub malformed_requests: LabelledCounters,
+    pub malformed_answers: LabelledCounters,
     /// Requests that an audit rule matched, by the rule's id.
     pub audit_matches: LabelledCounters,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use outrider_tests::app::{App, Speaks};
 use outrider_tests::authority::Wanted;
-use outrider_tests::call::{Answer, Call};
+use outrider_tests::call::{self, Answer, Call};
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::offline::{Offline, Place};
 use outrider_tests::mesh::sidecar::Sidecar;
@@ -44,9 +44,9 @@ fn reference() -> BTreeMap<String, Row> {
     rows
 }
 
-/// What callers saw, by label: over HTTP and as gRPC.
+/// What callers saw, by label: over HTTP and as gRPC, which what is wrong with HTTP/1.1 alone cannot reach.
 #[derive(Default)]
-struct Seen(BTreeMap<String, (Answer, Answer)>);
+struct Seen(BTreeMap<String, (Answer, Option<Answer>)>);
 
 impl Seen {
     /// Sends a request in both forms.
@@ -54,7 +54,13 @@ impl Seen {
         let send = async |call: Call| wait::bounded(label, call.send(at.outbound())).await.unwrap();
         let http = send(call()).await;
         let grpc = send(call().http2().header("content-type", "application/grpc")).await;
-        self.put(label, http, grpc);
+        self.put(label, http, Some(grpc));
+    }
+
+    /// Sends what no client would.
+    async fn provoke_raw(&mut self, label: &str, at: &Sidecar, request: &str) {
+        let answer = wait::bounded(label, call::raw(at.outbound(), request.as_bytes())).await.unwrap();
+        self.put(label, answer, None);
     }
 
     /// The same from a peer.
@@ -62,10 +68,10 @@ impl Seen {
         let http = hello.request(at.inbound(), "/ok", headers).await.unwrap();
         let headers = [headers, &[("content-type", "application/grpc")]].concat();
         let grpc = hello.request(at.inbound(), "/ok", &headers).await.unwrap();
-        self.put(label, http, grpc);
+        self.put(label, http, Some(grpc));
     }
 
-    fn put(&mut self, label: &str, http: Answer, grpc: Answer) {
+    fn put(&mut self, label: &str, http: Answer, grpc: Option<Answer>) {
         let refusal = http.refusal();
         assert_eq!(refusal.label, label, "{http:?}");
         self.0.insert(label.to_owned(), (http, grpc));
@@ -124,6 +130,7 @@ async fn every_row_of_the_table_is_provoked_and_every_caller_sees_what_the_refer
     let mut seen = Seen::default();
 
     outbound(&mut seen, &caller, &offline, &slow, &fake, &plain).await;
+    messages(&mut seen, &caller).await;
     inbound(&mut seen, &caller, &offline, &web_place).await;
     limit(&mut seen, &mut offline, &app).await;
     unready(&mut seen, &mut offline).await;
@@ -135,9 +142,10 @@ async fn every_row_of_the_table_is_provoked_and_every_caller_sees_what_the_refer
     assert_eq!(wanted, got, "the rows of the reference, and those that were provoked");
     for (label, row) in &reference {
         let (http, grpc) = &seen.0[label];
-        let (http, grpc) = (http.refusal(), grpc.refusal());
+        let http = http.refusal();
         assert_eq!(http.status.as_str(), row.status, "{label}");
         assert_eq!((&http.error, &http.flag), (&row.error, &row.flag), "{label}");
+        let Some(grpc) = grpc.as_ref().map(Answer::refusal) else { continue };
         assert_eq!((grpc.status.as_u16(), &grpc.grpc_status), (200, &row.grpc_status), "{label}, as gRPC");
         assert_eq!((&grpc.error, &grpc.flag), (&row.error, &row.flag), "{label}, as gRPC");
     }
@@ -170,6 +178,23 @@ async fn outbound(
     seen.provoke("peer_identity", caller, || Call::get("fake.test:8080", "/ok")).await;
     let _plain = App::start("plain", plain.inbound(), Speaks::Http1).unwrap();
     seen.provoke("tls_failed", caller, || Call::get("plain.test:8080", "/ok")).await;
+}
+
+/// What is no HTTP/1.1, or none that is taken.
+async fn messages(seen: &mut Seen, caller: &Sidecar) {
+    let with = |line: &str, fields: &str| format!("{line}\r\nHost: {WEB}\r\n{fields}\r\n");
+    let long = "x".repeat(17 << 10);
+    let many = "x: y\r\n".repeat(101);
+    for (label, request) in [
+        ("target_too_long", with(&format!("GET /{long} HTTP/1.1"), "")),
+        ("head_too_large", with("GET /ok HTTP/1.1", &many)),
+        ("expectation_failed", with("GET /ok HTTP/1.1", "Expect: 200-ok\r\n")),
+        ("coding_not_implemented", with("POST /ok HTTP/1.1", "Transfer-Encoding: gzip, chunked\r\n")),
+        ("version_not_supported", with("GET /ok HTTP/1.2", "")),
+        ("head_timeout", format!("GET /ok HTTP/1.1\r\nHost: {WEB}\r\n")),
+    ] {
+        seen.provoke_raw(label, caller, &request).await;
+    }
 }
 
 /// What the sidecar of the called app refuses.
@@ -245,5 +270,5 @@ async fn reset(seen: &mut Seen, caller: &Sidecar, offline: &Offline, place: &Pla
         answers.push(wait::bounded("an answer", under_way).await.unwrap().unwrap());
     }
     let grpc = answers.pop().expect("two were asked for");
-    seen.put("upstream_reset", answers.pop().expect("two were asked for"), grpc);
+    seen.put("upstream_reset", answers.pop().expect("two were asked for"), Some(grpc));
 }

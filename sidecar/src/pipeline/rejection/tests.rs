@@ -15,6 +15,7 @@ use outrider_shared::{RuleId, names};
 use sfv::Parser;
 
 use super::{Detail, Refusal, Rejection, Retry, Side, answer};
+use crate::leg::h1::malformed::Malformed;
 use crate::pipeline::matching::Protocol;
 use crate::pipeline::path::BadPath;
 use crate::pipeline::principal::Principal;
@@ -32,7 +33,18 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
     let limit = Duration::from_millis(600);
     let endpoint = endpoint();
     Some(match rejection {
-        Rejection::MalformedRequest { .. } => Rejection::MalformedPath { bad: BadPath::MalformedEscape },
+        Rejection::MalformedRequest { .. } => Rejection::HeadTimeout { limit: Duration::from_secs(10) },
+        Rejection::HeadTimeout { .. } => Rejection::TargetTooLong { limit: 16_384 },
+        Rejection::TargetTooLong { .. } => {
+            Rejection::HeadTooLarge { malformed: Malformed::TooManyFields { limit: 100 } }
+        }
+        Rejection::HeadTooLarge { .. } => Rejection::ExpectationFailed,
+        Rejection::ExpectationFailed => Rejection::CodingNotImplemented,
+        Rejection::CodingNotImplemented => Rejection::VersionNotSupported,
+        // It shares a row with the first.
+        Rejection::VersionNotSupported | Rejection::MalformedMessage { .. } => {
+            Rejection::MalformedPath { bad: BadPath::MalformedEscape }
+        }
         Rejection::MalformedPath { .. } => Rejection::NotReady,
         Rejection::NotReady => Rejection::unknown_host("ordres"),
         Rejection::UnknownHost { .. } => {
@@ -60,7 +72,7 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
         Rejection::DeniedByDefault { .. } => Rejection::AppRefused { target_port: 8080 },
         Rejection::AppRefused { .. } => Rejection::AppConnectTimeout { target_port: 8080, limit },
         Rejection::AppConnectTimeout { .. } => Rejection::AppReset { target_port: 8080 },
-        Rejection::AppReset { .. } => Rejection::AppNotHttp { target_port: 8080 },
+        Rejection::AppReset { .. } => Rejection::AppNotHttp { target_port: 8080, malformed: None },
         Rejection::AppNotHttp { .. } => return None,
     })
 }

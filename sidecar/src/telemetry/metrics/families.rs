@@ -58,6 +58,11 @@ pub(super) static REFUSALS: Family = counter(
     &["side", "reason"],
     "Answers that the sidecar made itself, by the rejection's label",
 );
+pub(super) static MALFORMED: Family = counter(
+    "outrider_malformed_messages",
+    &["message", "reason"],
+    "HTTP/1.1 requests of apps and clients, and answers of apps, that could not be understood",
+);
 pub(super) static TLS_FAILURES: Family =
     counter("outrider_tls_handshake_failures", &["reason"], "Handshakes that ended without a connection");
 pub(super) static EDGE_TLS_FAILURES: Family = counter(

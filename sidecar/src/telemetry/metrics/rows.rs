@@ -158,21 +158,24 @@ fn of_peers(scrape: &Scrape) -> [Rows; 3] {
     ]
 }
 
-fn of_shards(scrape: &Scrape) -> [Rows; 6] {
+fn of_shards(scrape: &Scrape) -> [Rows; 7] {
     let shards = &scrape.shards;
     let labelled = |counts: &[LabelTotals]| -> Vec<Row> {
         counts.iter().map(|of| row([&of.label], Value::Counter(of.count))).collect()
     };
-    let refusals = |side: Side, counts: &[LabelTotals]| -> Vec<Row> {
-        counts.iter().map(|of| row([side.label(), &of.label], Value::Counter(of.count))).collect()
+    let paired = |first: &str, counts: &[LabelTotals]| -> Vec<Row> {
+        counts.iter().map(|of| row([first, &of.label], Value::Counter(of.count))).collect()
     };
     let listeners = |value: fn(&ListenerTotals) -> Value| {
         shards.listeners.iter().map(|of| row([of.listener.label()], value(of))).collect()
     };
-    let mut refused = refusals(Side::Inbound, &shards.refusals_inbound);
-    refused.extend(refusals(Side::Outbound, &shards.refusals_outbound));
+    let mut refused = paired(Side::Inbound.label(), &shards.refusals_inbound);
+    refused.extend(paired(Side::Outbound.label(), &shards.refusals_outbound));
+    let mut malformed = paired("request", &shards.malformed_requests);
+    malformed.extend(paired("answer", &shards.malformed_answers));
     [
         (&name::REFUSALS, refused),
+        (&name::MALFORMED, malformed),
         (&name::TLS_FAILURES, labelled(&shards.tls_handshake_failures)),
         (&name::EDGE_TLS_FAILURES, labelled(&shards.edge_handshake_failures)),
         (&name::AUDIT_MATCHES, labelled(&shards.audit_matches)),

@@ -28,6 +28,8 @@ fn a_scrape() -> Scrape {
     shard.shard().refused(Side::Inbound, "authorization_denied");
     shard.shard().tls_handshake_failures.increment("expired");
     shard.shard().edge_handshake_failures.increment("incompatible");
+    shard.shard().malformed_requests.increment("obs_fold");
+    shard.shard().malformed_answers.increment("status_line");
     shard.shard().audit_matches.increment("AuthorizationPolicy/orders-audit#0");
     let endpoint = |address: &str, state: &str| EndpointView {
         address: address.to_owned(),
@@ -122,6 +124,8 @@ fn the_page_shows_how_the_sidecar_stands() {
             "1",
         ),
         (r#"outrider_refusals_total{side="inbound",reason="authorization_denied"}"#, "1"),
+        (r#"outrider_malformed_messages_total{message="request",reason="obs_fold"}"#, "1"),
+        (r#"outrider_malformed_messages_total{message="answer",reason="status_line"}"#, "1"),
         (r#"outrider_tls_handshake_failures_total{reason="expired"}"#, "1"),
         (r#"outrider_authorization_audit_matches_total{rule="AuthorizationPolicy/orders-audit#0"}"#, "1"),
         (r#"outrider_connections_open{listener="inbound"}"#, "1.0"),
@@ -216,6 +220,7 @@ fn the_names_are_the_golden_ones() {
         "outrider_inbound_request_bytes{service,port,peer}",
         "outrider_inbound_response_bytes{service,port,peer}",
         "outrider_refusals{side,reason}",
+        "outrider_malformed_messages{message,reason}",
         "outrider_tls_handshake_failures{reason}",
         "outrider_edge_tls_handshake_failures{reason}",
         "outrider_authorization_audit_matches{rule}",
