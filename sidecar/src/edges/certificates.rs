@@ -129,7 +129,7 @@ impl Certificates {
                     *said = None;
                 }
                 Err(error) => {
-                    let error = crate::error_chain(&error).to_string();
+                    let error = crate::error_chain(&error);
                     if said.as_ref() != Some(&error) {
                         tracing::warn!(
                             certificate = name,

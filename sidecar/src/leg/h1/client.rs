@@ -31,7 +31,7 @@ use crate::mesh::CONNECT_MAX;
 /// (gunicorn's 2 s), so that the app does not close it under a request.
 const IDLE_MAX: Duration = Duration::from_millis(1_500);
 /// A connection that the app closed while it was idle halves that time; it doubles again after as long without one.
-const RELEARN: Duration = Duration::from_secs(60);
+const RELEARN: Duration = Duration::from_mins(1);
 /// Idle connections kept for one app. 256: more would only save a connect on loopback.
 const IDLE_CONNECTIONS_MAX: usize = 256;
 

@@ -35,7 +35,7 @@ use crate::pipeline::answer::Answer;
 const HEAD_MAX: Duration = Duration::from_secs(10);
 /// A connection without a request is kept so long. 5 minutes: longer than any client in common use keeps one (Chrome: 5
 /// minutes), so that it is the client who closes, and no request meets a closing connection.
-const IDLE_MAX: Duration = Duration::from_secs(300);
+const IDLE_MAX: Duration = Duration::from_mins(5);
 /// What is read of a request whose answer is out, so that the connection can be kept: time and bytes. More is cheaper to
 /// send on a new connection.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -58,7 +58,10 @@ pub async fn serve<S: Service>(
             head = next_head(&conn, &mut patience) => head?,
             () = &mut finish, if !finishing => {
                 finishing = true;
-                if conn.has_unread() { continue } else { None }
+                if conn.has_unread() {
+                    continue;
+                }
+                None
             }
         };
         let Some(head) = head else { return close(&conn).await };

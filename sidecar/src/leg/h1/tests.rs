@@ -203,11 +203,11 @@ fn an_answer_ends_where_its_status_method_and_fields_say() {
     assert_eq!(framing(Method::HEAD, both), Err(Malformed::LengthAndEncoding), "even without content");
 }
 
+/// Data, the end with its trailers where it has come, and how many bytes that took.
+type Decoded = (Vec<u8>, Option<Option<http::HeaderMap>>, usize);
+
 /// All data, and how it ended; `piece` bytes at a time.
-fn decode(
-    bytes: &[u8],
-    piece: usize,
-) -> Result<(Vec<u8>, Option<Option<http::HeaderMap>>, usize), Malformed> {
+fn decode(bytes: &[u8], piece: usize) -> Result<Decoded, Malformed> {
     let mut chunked = Chunked::new(LIMITS);
     let (mut input, mut data) = (BytesMut::new(), Vec::new());
     let mut given = 0;
