@@ -76,7 +76,7 @@ async fn send_out(
     let mut routed = route::route(&app.shard, &published, found, record).await?;
     let mut tried = Tried::new();
     loop {
-        let admitted = admit::to_upstream(&routed.share).await.map_err(|why| routed.refused(why))?;
+        let admitted = admit::to_upstream(&routed.share, record).await.map_err(|why| routed.refused(why))?;
         let chosen = choose::endpoint(&app.shard, &routed, admitted, &tried);
         let chosen = chosen.map_err(|why| routed.refused(why))?;
         let address = chosen.address();
@@ -119,7 +119,7 @@ async fn take_in(
     let identified = from.identify(&published, request, record)?;
     let found = find::port(from, &published.table, identified, record)?;
     let authorized = authorized::authorize(from, found)?;
-    let admitted = admit::to_app(&from.shard, authorized).await?;
+    let admitted = admit::to_app(&from.shard, authorized, record).await?;
     forward::to_app(from, admitted, record, interim).await
 }
 

@@ -16,12 +16,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::call::Call;
 use crate::pattern::Reader;
 
 mod plan;
 mod reply;
 
-pub use plan::{Plan, Way};
+pub use plan::{Onward, Plan, Way};
 use reply::Reply;
 
 /// The request header that holds a [`Plan`].
@@ -236,6 +237,10 @@ async fn answer(
         return Ok(Reply::as_it_comes(&plan, &shared.name, body).map(|reply| reply.counted(&shared.sent)));
     }
     read(body, &mut seen).await;
+    let mut plan = plan;
+    if let Some(onward) = &plan.onward {
+        plan.status = call(onward, &seen).await?;
+    }
     let kept = seen.body.clone();
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     if plan.way == Way::Hold {
@@ -252,6 +257,21 @@ async fn answer(
         return Ok(Reply::head(&plan, &shared.name));
     }
     Ok(Reply::whole(&plan, &shared.name, kept).map(|reply| reply.counted(&shared.sent)))
+}
+
+/// What every app of a mesh that traces does: the context of the request goes on with the calls that it causes.
+async fn call(onward: &Onward, seen: &Seen) -> Result<u16, String> {
+    let mut call = Call::post(&onward.host, seen.uri.path(), "").speaks(onward.speaks);
+    if onward.speaks == Speaks::Http2 {
+        call = call.header("content-type", "application/grpc").header("te", "trailers");
+    }
+    for name in ["traceparent", "tracestate"] {
+        if let Some(value) = seen.header(name) {
+            call = call.header(name, &value);
+        }
+    }
+    let answer = call.send(onward.via).await.map_err(|error| format!("{}: {error:?}", onward.host))?;
+    Ok(answer.status.as_u16())
 }
 
 async fn read(mut body: Incoming, seen: &mut Seen) {

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod authority;
 pub mod call;
+pub mod collector;
 pub mod loopback;
 pub mod mesh;
 pub mod net;

@@ -54,5 +54,8 @@ pub fn port<'t>(
         }
     };
     record.comes_from(&from.peer_stats(local.port));
+    if let Some(trace) = &mut record.trace {
+        trace.serves(&local.name);
+    }
     Ok(FoundPort { identified, table, local })
 }

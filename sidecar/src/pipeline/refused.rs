@@ -35,6 +35,10 @@ impl Refused {
             if let Some((id, revision)) = &self.rule {
                 trace.rule(format!("{id}@r{revision}"));
             }
+            if let Some(target) = &self.target {
+                trace.serves(target);
+            }
+            trace.refused(&self.rejection);
             trace.id()
         });
         let refusal = Refusal {

@@ -73,8 +73,11 @@ pub async fn route<'t>(
         .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
     let outgoing = Outgoing { method: accepted.head.method, uri, fields };
     let body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, KEPT_BYTES_MAX));
-    if let (Some(trace), Some(id)) = (&mut record.trace, &rule.id) {
-        trace.rule(format!("{id}@r{}", table.revision()));
+    if let Some(trace) = &mut record.trace {
+        trace.goes_to(&backend.target);
+        if let Some(id) = &rule.id {
+            trace.rule(format!("{id}@r{}", table.revision()));
+        }
     }
     Ok(Routed {
         published,

@@ -4,18 +4,23 @@
 //! fresh one. The outbound side leaves that to the inbound one, which spares the leg between them a header.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use super::accept::Accepted;
+use super::matching::Target;
 use super::rejection::Rejection;
 use crate::node::Published;
 use crate::stats::AnswerClass;
 use crate::telemetry::{
-    Ending, InboundSpan, OutboundSpan, Rpc, SpanAttributes, SpanStart, TraceContext, Tracer,
+    Ending, InboundSpan, OutboundSpan, Rpc, ServerAddress, SpanAttributes, SpanEvent, SpanStart,
+    TraceContext, Tracer,
 };
+
+/// A shorter wait is the scheduler's, and tells nothing.
+const WAIT_MIN: Duration = Duration::from_millis(1);
 
 /// The spans of one request.
 pub struct Trace {
@@ -24,6 +29,7 @@ pub struct Trace {
     method: Method,
     target: PathAndQuery,
     version: &'static str,
+    server: Option<ServerAddress>,
     peer: Option<Box<str>>,
     client: Option<IpAddr>,
     rule: Option<Box<str>>,
@@ -85,6 +91,7 @@ impl Trace {
             method: accepted.head.method.clone(),
             target: accepted.target.as_inner().clone(),
             version: accepted.form.name(),
+            server: None,
             peer: None,
             client: None,
             rule: None,
@@ -106,6 +113,17 @@ impl Trace {
         self.client = address;
     }
 
+    /// Outbound: where it goes, and who must answer there.
+    pub fn goes_to(&mut self, target: &Target) {
+        self.serves(&target.name);
+        self.peer(target.identity.as_str());
+    }
+
+    /// Which port of a service it is for, as `namespace/name:port`.
+    pub fn serves(&mut self, name: &str) {
+        self.server = ServerAddress::of(name);
+    }
+
     pub fn rule(&mut self, rule: String) {
         self.rule = Some(rule.into());
     }
@@ -125,9 +143,31 @@ impl Trace {
         self.endpoint = Some(endpoint);
     }
 
-    /// It provably never ran there.
+    /// It waited for a permit.
+    pub fn waited(&mut self, wait: Duration) {
+        if wait >= WAIT_MIN {
+            self.event(SpanEvent::Waited { on: "permit", wait });
+        }
+    }
+
+    /// The sidecar itself answers.
+    pub fn refused(&mut self, rejection: &Rejection) {
+        let row = rejection.row();
+        let rule = self.rule.clone();
+        self.event(SpanEvent::Refused { label: row.label, flag: row.flag.as_str(), rule });
+    }
+
+    fn event(&mut self, event: SpanEvent) {
+        match &mut self.spans {
+            Spans::Inbound(span) => span.event(event),
+            Spans::Outbound(span) => span.event(event),
+        }
+    }
+
+    /// It provably never ran there, and goes elsewhere.
     pub fn attempt_failed(&mut self, rejection: &Rejection) {
         let row = rejection.row();
+        self.event(SpanEvent::Redispatched { reason: row.label });
         let attributes = || SpanAttributes {
             error: Some(row.label.into()),
             flag: Some(row.flag.as_str()),
@@ -181,6 +221,7 @@ impl Trace {
             method: Some(self.method.clone()),
             path: Some(self.target.path().into()),
             protocol_version: Some(self.version),
+            server: self.server.clone(),
             rule: self.rule.clone(),
             endpoint: self.endpoint,
             peer: self.peer.clone(),

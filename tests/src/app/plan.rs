@@ -1,7 +1,10 @@
 //! What an app is asked to do with a request.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
+
+use super::Speaks;
 
 /// How a request is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +24,15 @@ pub enum Way {
     Close,
 }
 
+/// A call that an app makes before it answers, as part of the same trace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Onward {
+    /// Its sidecar's outbound port.
+    pub via: SocketAddr,
+    pub host: String,
+    pub speaks: Speaks,
+}
+
 /// Written as `delay=250,status=503,bytes=1000`, in any order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -33,6 +45,8 @@ pub struct Plan {
     /// Break the answer off after so many bytes of it.
     pub broken_at: Option<u64>,
     pub way: Way,
+    /// Call this first, by POST of the same path, and answer with its status.
+    pub onward: Option<Onward>,
     /// Answer's headers.
     pub headers: Vec<(String, String)>,
     /// Answer's trailers.
@@ -60,6 +74,8 @@ impl FromStr for Plan {
                 "stall" => plan.way = Way::Stall,
                 "hold" => plan.way = Way::Hold,
                 "close" => plan.way = Way::Close,
+                "call" => plan.onward = Some(onward(value, Speaks::Http1)?),
+                "call-grpc" => plan.onward = Some(onward(value, Speaks::Http2)?),
                 "header" => plan.headers.push(pair()?),
                 "trailer" => plan.trailers.push(pair()?),
                 _ => return Err(format!("{item} is no part of a plan")),
@@ -67,4 +83,11 @@ impl FromStr for Plan {
         }
         Ok(plan)
     }
+}
+
+/// `orders.test:8080@127.20.1.2:21401`.
+fn onward(given: &str, speaks: Speaks) -> Result<Onward, String> {
+    let (host, via) = given.split_once('@').ok_or_else(|| format!("{given}: not host@sidecar"))?;
+    let via = via.parse().map_err(|error| format!("{given}: {error}"))?;
+    Ok(Onward { via, host: host.to_owned(), speaks })
 }

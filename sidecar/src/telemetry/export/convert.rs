@@ -155,14 +155,12 @@ fn attributes(from: SpanAttributes) -> Vec<KeyValue> {
 
 fn event_data(at: std::time::SystemTime, event: SpanEvent) -> Event {
     let (name, attributes) = match event {
-        SpanEvent::Refused { label, flag, rule } => (
-            "outrider.refused",
-            vec![
-                KeyValue::new("outrider.refusal", label),
-                KeyValue::new("outrider.flag", flag),
-                KeyValue::new("outrider.rule", rule.into_string()),
-            ],
-        ),
+        SpanEvent::Refused { label, flag, rule } => {
+            let mut attributes =
+                vec![KeyValue::new("outrider.refusal", label), KeyValue::new("outrider.flag", flag)];
+            attributes.extend(rule.map(|rule| KeyValue::new("outrider.rule", rule.into_string())));
+            ("outrider.refused", attributes)
+        }
         SpanEvent::Waited { on, wait } => (
             "outrider.waited",
             vec![

@@ -51,6 +51,15 @@ pub struct ServerAddress {
     pub port: u16,
 }
 
+impl ServerAddress {
+    /// Of `namespace/name:port`.
+    pub fn of(name: &str) -> Option<Self> {
+        let (service, port) = name.rsplit_once(':')?;
+        let (namespace, name) = service.split_once('/')?;
+        Some(Self { address: format!("{name}.{namespace}").into(), port: port.parse().ok()? })
+    }
+}
+
 /// A gRPC call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rpc {
@@ -74,8 +83,8 @@ pub enum SampledBy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpanEvent {
     /// The sidecar answered itself; the label, flag and rule of the rejection.
-    Refused { label: &'static str, flag: &'static str, rule: Box<str> },
-    /// It waited for a permit or a connection this long.
+    Refused { label: &'static str, flag: &'static str, rule: Option<Box<str>> },
+    /// It waited for a permit this long.
     Waited { on: &'static str, wait: Duration },
     /// An attempt provably never ran, and the request goes elsewhere.
     Redispatched { reason: &'static str },

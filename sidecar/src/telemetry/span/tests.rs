@@ -79,7 +79,7 @@ fn a_refusal_without_an_attempt_is_an_internal_span_with_its_reason() {
     let (tracer, mut spans) = Tracer::captured();
     let mut span = OutboundSpan::begin(context(true), SpanStart::now());
     let refused =
-        SpanEvent::Refused { label: "no_endpoints", flag: "UH", rule: "MeshConfig/default@r1".into() };
+        SpanEvent::Refused { label: "no_endpoints", flag: "UH", rule: Some("MeshConfig/default@r1".into()) };
     span.event(refused.clone());
     span.finish(Ending::Refused, || status(503), &tracer);
     let [span] = &collect(&mut spans)[..] else { panic!("there is exactly one") };
@@ -152,4 +152,13 @@ fn our_own_root_is_sampled_by_our_share() {
     InboundSpan::begin(root, SpanStart::now()).finish(Ending::Fine, || status(200), &tracer);
     let span = &collect(&mut spans)[0];
     assert_eq!((span.parent_span_id, span.parent_is_remote), (None, false));
+}
+
+#[test]
+fn a_service_is_named_as_its_host_is() {
+    let named = ServerAddress::of("shop/orders:8080");
+    assert_eq!(named, Some(ServerAddress { address: "orders.shop".into(), port: 8080 }));
+    for unnamed in ["", "orders:8080", "shop/orders", "shop/orders:http"] {
+        assert_eq!(ServerAddress::of(unnamed), None, "{unnamed}");
+    }
 }
