@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | admin | `GET /snapshot` | the snapshot in force, with what of it is not enforced yet, and the session's state |
 //! | admin | `GET /upstreams` | each upstream as its actor last published it, with the shards' counters |
+//! | admin | `GET /plaintext` | who has sent plaintext to the mesh's port, where policy permits it, by address |
 //! | admin | `POST /drain` | begins a drain; a second one ends it at once |
 //! | admin | `GET /version` | what this binary is |
 //! | health | `GET /live`, `/ready`, `/metrics` | |
@@ -69,6 +70,7 @@ pub fn start(node: &Arc<Node>, session: &Rc<Session>) -> anyhow::Result<()> {
             })
             .route("/snapshot", web::get().to(snapshot))
             .route("/upstreams", web::get().to(upstreams))
+            .route("/plaintext", web::get().to(plaintext))
             .route("/version", web::get().to(version))
             .route("/drain", web::post().to(drain))
     });
@@ -147,6 +149,12 @@ async fn snapshot(node: Data<Node>, status: Data<Status>) -> HttpResponse {
 
 async fn upstreams(node: Data<Node>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "upstreams": view::upstreams(&node) }))
+}
+
+async fn plaintext(node: Data<Node>) -> HttpResponse {
+    let sources = node.stats.shard_totals().plaintext_sources;
+    let sources = sources.into_iter().map(|of| json!({ "address": of.label, "requests": of.count }));
+    HttpResponse::Ok().json(json!({ "sources": sources.collect::<Vec<_>>() }))
 }
 
 async fn version() -> HttpResponse {

@@ -215,6 +215,14 @@ pub struct Config {
     pub drain_grace: Duration,
 }
 
+impl Config {
+    /// Where an edge port of the policy is bound.
+    pub fn edge_address(&self, port: u16) -> SocketAddr {
+        let moved = self.edge_ports.iter().find(|pair| pair.from == port);
+        SocketAddr::new(self.edge_host, moved.map_or(port, |pair| pair.to))
+    }
+}
+
 impl Args {
     /// Checks the flags, and reads the join credential where one is given.
     pub fn check(self) -> Result<Config, ConfigError> {

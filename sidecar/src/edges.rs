@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -46,10 +45,7 @@ impl Edges {
         let tls = self.tls_of(edges, &mut problems);
         let mut fresh = Vec::new();
         for edge in edges.iter().filter(|edge| !bound.contains_key(&edge.port)) {
-            let moved = self.node.config.edge_ports.iter().find(|pair| pair.from == edge.port);
-            let address =
-                SocketAddr::new(self.node.config.edge_host, moved.map_or(edge.port, |pair| pair.to));
-            match listen::bind(address, "--edge-port") {
+            match listen::bind(self.node.config.edge_address(edge.port), "--edge-port") {
                 Ok(listener) => fresh.push((edge.port, listener)),
                 Err(error) => problems.push(format!("edge port {}: {error}", edge.port)),
             }

@@ -6,6 +6,7 @@ pub mod admin;
 pub mod config;
 pub mod drain;
 pub mod edges;
+pub mod egress;
 pub mod healthcheck;
 pub mod leg;
 pub mod listen;

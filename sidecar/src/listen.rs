@@ -31,7 +31,7 @@ const SAMPLE: Duration = Duration::from_millis(100);
 /// What a listener is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    /// Other sidecars, mTLS only.
+    /// Other sidecars over mTLS; where a port permits it, plaintext too.
     Inbound,
     /// The app, to any service by Host.
     Outbound,

@@ -14,6 +14,7 @@ pub mod answer;
 pub mod authorize;
 pub mod authorized;
 pub mod choose;
+pub mod egress;
 pub mod find;
 pub mod forward;
 pub mod forwarded;
@@ -37,6 +38,7 @@ use http::{Request, Response};
 use self::accept::Accepted;
 use self::answer::Answer;
 use self::choose::Tried;
+use self::find::Asked;
 use self::forward::{Failure, Forwarded};
 use self::record::Record;
 use self::refused::Refused;
@@ -72,7 +74,12 @@ async fn send_out(
     let published = app.shard.published().ok_or(Rejection::NotReady)?;
     let mut accepted = Accepted::from_app(request, published.table.paths())?;
     record.trace = Trace::outbound(&published, &app.shard.node.tracer, &mut accepted, record.started());
-    let found = find::service(app, &published.table, accepted)?;
+    let found = match find::service(app, &published.table, accepted)? {
+        Asked::Service(found) => found,
+        Asked::Outside(outside) => {
+            return egress::send(&app.shard, &published, outside, interim, record).await;
+        }
+    };
     let mut routed = route::route(&app.shard, &published, found, record).await?;
     let mut tried = Tried::new();
     loop {

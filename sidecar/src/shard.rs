@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::edges;
 use crate::edges::tls::Agreed;
+use crate::egress::Egress;
 use crate::leg::h1::client::H1Pool;
 use crate::leg::h1::scan::Limits;
 use crate::leg::service::Service;
@@ -39,6 +40,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 const ENSURE_MAX: Duration = Duration::from_millis(500);
 /// What tells HTTP/2 with prior knowledge from HTTP/1 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// The first byte of a TLS connection: the type of a handshake's record (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: [u8; 1] = [0x16];
 /// The first bytes of a connection must come within this time.
 const FIRST_BYTES_MAX: Duration = Duration::from_secs(10);
 /// A handshake at an edge. 10 s: a phone on a bad link takes seconds for its round trips.
@@ -63,6 +66,7 @@ pub struct Shard {
     current: RefCell<Option<ThisShards<Published>>>,
     shares: RefCell<HashMap<ServiceId, Rc<Share>>>,
     app_ports: RefCell<HashMap<u16, Rc<AppPort>>>,
+    pub egress: Egress,
 }
 
 /// A port of the local app as a shard sees it.
@@ -74,6 +78,7 @@ pub struct AppPort {
 impl Shard {
     pub fn new(id: usize, node: Arc<Node>, stats: Rc<ShardRecorder>) -> Rc<Self> {
         let published = Cache::new(Arc::clone(&node.published));
+        let egress = Egress::new(&stats, &node.config);
         Rc::new(Self {
             id,
             node,
@@ -83,6 +88,7 @@ impl Shard {
             current: RefCell::default(),
             shares: RefCell::default(),
             app_ports: RefCell::default(),
+            egress,
         })
     }
 
@@ -170,6 +176,7 @@ impl Shard {
                 }
                 kept
             });
+            self.egress.sweep(now);
             for app in self.app_ports.borrow().values() {
                 app.h1.sweep();
                 app.share.sweep(now);
@@ -191,8 +198,20 @@ impl Shard {
         drop(open);
     }
 
+    /// Whoever sends plaintext to the mesh's port, where a port of the app permits it.
+    async fn serve_plaintext(self: Rc<Self>, tcp: TcpStream, address: SocketAddr) {
+        let finish = self.node.finish.outside.subscribe();
+        let hop = Hop { address: address.ip(), scheme: Scheme::Http };
+        let connection = InboundConnection::of_plaintext(Rc::clone(&self), hop);
+        serve_plain(tcp, finish, connection).await;
+    }
+
     /// Another sidecar.
     async fn serve_peer(self: Rc<Self>, tcp: TcpStream, address: SocketAddr) {
+        let permissive = self.published().is_some_and(|published| published.table.takes_plaintext());
+        if permissive && is_plaintext(&tcp).await {
+            return self.serve_plaintext(tcp, address).await;
+        }
         let Some(own) = self.node.tls.load_full() else {
             self.stats.shard().tls_handshake_failures.increment("not_ready");
             return;
@@ -292,6 +311,13 @@ async fn serve_http1<S: Service>(io: impl Into<Wire>, finish: watch::Receiver<bo
             "an HTTP/1.1 connection of an app or of a client ended"
         );
     }
+}
+
+/// Whether what comes first is no handshake of TLS. Where nothing comes, the handshake's own bounds end it.
+async fn is_plaintext(tcp: &TcpStream) -> bool {
+    let mut first = [0];
+    let peeked = actix_rt::time::timeout(mesh::HANDSHAKE_MAX, tcp.peek(&mut first)).await;
+    matches!(peeked, Ok(Ok(1))) && first != TLS_HANDSHAKE
 }
 
 async fn speaks_http2(tcp: &TcpStream) -> std::io::Result<bool> {

@@ -20,7 +20,12 @@ pub fn authorize<'t>(from: &InboundConnection, found: FoundPort<'t>) -> Result<A
         }
     }
     match verdict.decision.check(&identified.principal) {
-        Ok(()) => Ok(Authorized { found }),
+        Ok(()) => {
+            if verdict.decision.rule() == found.table.mesh() {
+                from.shard.stats.shard().allowed_by_default.increment();
+            }
+            Ok(Authorized { found })
+        }
         Err(rejection) => Err(Refused {
             rejection,
             rule: Some((verdict.decision.rule().clone(), found.table.revision())),

@@ -1,5 +1,7 @@
 //! Which rule a request is for, found once; nothing after this stage matches again.
 
+use outrider_shared::snapshot::{Egress, Mtls};
+
 use super::accept::Accepted;
 use super::identify::{AppConnection, Identified, InboundConnection, WayIn};
 use super::matching::{LocalTarget, Rule, Table};
@@ -13,6 +15,17 @@ pub struct Found<'t> {
     pub(super) rule: &'t Rule,
 }
 
+/// Outbound: a host that is no service of the mesh, where policy lets apps call such hosts.
+pub struct Outside {
+    pub(super) accepted: Accepted,
+}
+
+/// What an app asks for.
+pub enum Asked<'t> {
+    Service(Found<'t>),
+    Outside(Outside),
+}
+
 /// Inbound: the port of the app that is asked for.
 pub struct FoundPort<'t> {
     pub(super) identified: Identified,
@@ -21,11 +34,14 @@ pub struct FoundPort<'t> {
 }
 
 /// By the listener's own upstream, or else by Host.
-pub fn service<'t>(app: &AppConnection, table: &'t Table, accepted: Accepted) -> Result<Found<'t>, Refused> {
+pub fn service<'t>(app: &AppConnection, table: &'t Table, accepted: Accepted) -> Result<Asked<'t>, Refused> {
     let destination = match &app.upstream {
         Some((service, port)) => table.outbound_to(service, Some(*port)),
         None => table.outbound(accepted.authority.as_str()),
     };
+    if matches!(destination, Err(Rejection::UnknownHost { .. })) && table.egress() == Egress::Allow {
+        return Ok(Asked::Outside(Outside { accepted }));
+    }
     let destination = destination.map_err(|rejection| Refused {
         rejection,
         rule: Some((table.mesh().clone(), table.revision())),
@@ -36,10 +52,10 @@ pub fn service<'t>(app: &AppConnection, table: &'t Table, accepted: Accepted) ->
         rule: None,
         target: Some((*destination.target.name).into()),
     })?;
-    Ok(Found { accepted, rule })
+    Ok(Asked::Service(Found { accepted, rule }))
 }
 
-/// By what the peer asks for, which must be declared here, or by the edge that the client came to.
+/// By what the peer asks for, or in plaintext by Host, which must be declared here, or by the edge that the client came to.
 pub fn port<'t>(
     from: &InboundConnection,
     table: &'t Table,
@@ -51,6 +67,17 @@ pub fn port<'t>(
         WayIn::Mesh => {
             let asked = identified.accepted.asked.as_ref().ok_or(Rejection::MalformedTarget)?;
             table.inbound(asked)?
+        }
+        WayIn::Plaintext { .. } => {
+            let local = table.plaintext(identified.accepted.authority.as_str())?;
+            if local.mtls == Mtls::Strict {
+                return Err(Refused {
+                    rejection: Rejection::MtlsRequired { port: local.port },
+                    rule: Some((table.mesh().clone(), table.revision())),
+                    target: Some((*local.name).into()),
+                });
+            }
+            local
         }
     };
     record.comes_from(&from.peer_stats(local.port));

@@ -27,7 +27,7 @@ use super::rejection::Rejection;
 use super::route::Routed;
 use super::{headers, way};
 use crate::leg::body::Body;
-use crate::leg::h1::client::{H1Error, H1Pool};
+use crate::leg::h1::client::{H1Answer, H1Error, H1Pool};
 use crate::leg::h1::sink::H1Sink;
 use crate::leg::h2_client::{H2Connection, poll_answer};
 use crate::leg::interim::Interim;
@@ -56,10 +56,10 @@ impl Outgoing {
 
 /// An answer's head and body, with what the request holds until its end.
 pub struct Forwarded {
-    response: Response<Body>,
-    held: Held,
+    pub(super) response: Response<Body>,
+    pub(super) held: Held,
     /// When the route's patience ends.
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
 }
 
 impl Forwarded {
@@ -259,10 +259,10 @@ async fn over_app_h2(
 }
 
 /// An answer whose request body may still be under way.
-type Answered = (Response<Body>, Underway);
+pub(super) type Answered = (Response<Body>, Underway);
 
-struct Underway {
-    held: Held,
+pub(super) struct Underway {
+    pub(super) held: Held,
     /// Where the rest of the request's body goes.
     rest: Option<Rest>,
 }
@@ -272,8 +272,15 @@ enum Rest {
     H1(H1Sink),
 }
 
+impl Underway {
+    pub(super) fn of_h1(answer: H1Answer) -> Answered {
+        let held = Held { reuse: Some(answer.reuse), ..Held::default() };
+        (answer.response, Self { held, rest: Some(Rest::H1(answer.sink)) })
+    }
+}
+
 /// There is no way back: what is left of the request's body goes on by itself.
-fn commit(body: &mut RequestBody, underway: &mut Underway) {
+pub(super) fn commit(body: &mut RequestBody, underway: &mut Underway) {
     let Some(rest) = underway.rest.take() else { return };
     if let Some(mut pump) = body.take_if(|pump| !pump.is_done()) {
         pump.commit();
@@ -291,7 +298,7 @@ async fn send_rest<S: Sink>(mut pump: Pump<Body>, mut sink: S) {
 }
 
 /// Over HTTP/2, to another sidecar or to the app. `reset`: what a stream that broke means here.
-async fn over_h2(
+pub(super) async fn over_h2(
     connection: &H2Connection,
     outgoing: &Outgoing,
     body: &mut RequestBody,
@@ -347,10 +354,7 @@ async fn over_h1(
     interim: &Interim,
 ) -> Result<Answered, Failure> {
     match app.send(head, body, interim).await {
-        Ok(answer) => {
-            let held = Held { reuse: Some(answer.reuse), ..Held::default() };
-            Ok((answer.response, Underway { held, rest: Some(Rest::H1(answer.sink)) }))
-        }
+        Ok(answer) => Ok(Underway::of_h1(answer)),
         Err(error) => {
             tracing::debug!(error = crate::error_chain(&error), "the app gave no answer");
             Err(match error {

@@ -39,7 +39,7 @@ impl AppConnection {
     }
 }
 
-/// A connection from another sidecar, or from outside.
+/// A connection from another sidecar, from outside, or in plaintext from whoever it is.
 pub struct InboundConnection {
     pub shard: Rc<Shard>,
     principal: Principal,
@@ -55,7 +55,14 @@ type PeerPort = (u16, Arc<CachePadded<InboundPeerStats>>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WayIn {
     Mesh,
-    Edge { port: u16, hop: Hop },
+    Edge {
+        port: u16,
+        hop: Hop,
+    },
+    /// At the mesh's port, from somebody who proves nothing.
+    Plaintext {
+        hop: Hop,
+    },
 }
 
 /// A request of a known principal.
@@ -86,6 +93,17 @@ impl InboundConnection {
         })
     }
 
+    /// From whoever sends plaintext to the mesh's port.
+    pub fn of_plaintext(shard: Rc<Shard>, hop: Hop) -> Rc<Self> {
+        Rc::new(Self {
+            shard,
+            principal: Principal::Unauthenticated,
+            way_in: WayIn::Plaintext { hop },
+            certificate: None,
+            peers: RefCell::default(),
+        })
+    }
+
     pub(super) fn way_in(&self) -> WayIn {
         self.way_in
     }
@@ -104,6 +122,12 @@ impl InboundConnection {
                 let mut accepted = Accepted::from_outside(request, table.paths())?;
                 let trust = &table.edge(port).ok_or(Rejection::NotReady)?.forwarded;
                 let client = forwarded::settle(&mut accepted.head.headers, hop, trust);
+                (accepted, Some(client))
+            }
+            WayIn::Plaintext { hop } => {
+                self.shard.stats.shard().plaintext_sources.increment(&hop.address.to_canonical().to_string());
+                let mut accepted = Accepted::from_outside(request, table.paths())?;
+                let client = forwarded::settle(&mut accepted.head.headers, hop, table.forwarded());
                 (accepted, Some(client))
             }
         };
@@ -130,7 +154,7 @@ impl InboundConnection {
     pub fn refuse(&self, refused: &Refused, record: Record) -> Response<Answer> {
         let side = match self.way_in {
             WayIn::Mesh => Side::Inbound,
-            WayIn::Edge { .. } => Side::Edge,
+            WayIn::Edge { .. } | WayIn::Plaintext { .. } => Side::Edge,
         };
         refused.answer(side, &self.shard, record)
     }

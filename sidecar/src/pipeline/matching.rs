@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, Uri};
-use outrider_shared::snapshot::{AppProtocol, DirectoryService, Forwarded, Mtls, Snapshot, Version};
+use outrider_shared::snapshot::{AppProtocol, DirectoryService, Egress, Forwarded, Mtls, Snapshot, Version};
 use outrider_shared::{RuleId, ServiceId, SpiffeId};
 
 use super::authorize::Authorization;
@@ -35,6 +35,9 @@ pub struct Table {
     revision: u64,
     mesh: RuleId,
     paths: Mode,
+    egress: Egress,
+    forwarded: Forwarded,
+    own: ServiceId,
     /// By `name` in the local namespace and by `name.namespace`, as an index into `services`.
     hosts: HashMap<Box<str>, usize>,
     services: Vec<Service>,
@@ -80,7 +83,7 @@ pub struct LocalTarget {
     pub name: Arc<str>,
     /// Whether plaintext from peers is taken.
     pub mtls: Mtls,
-    /// Who is believed about where a request began, of those that do not come over mTLS.
+    /// Who is believed at an edge about where a request began.
     pub forwarded: Forwarded,
 }
 
@@ -184,7 +187,7 @@ impl Table {
             app_protocol: of.app_protocol,
             name: name(of.port),
             mtls: of.mtls,
-            forwarded: snapshot.mesh.forwarded.clone(),
+            forwarded: Forwarded::default(),
         });
         let edges = local.edges.iter().map(|of| LocalTarget {
             port: of.port,
@@ -199,6 +202,9 @@ impl Table {
             revision: snapshot.revision,
             mesh: snapshot.mesh.id.clone(),
             paths: snapshot.mesh.path_normalization,
+            egress: snapshot.mesh.egress,
+            forwarded: snapshot.mesh.forwarded.clone(),
+            own: local.service.clone(),
             hosts,
             services,
             local: ports.collect(),
@@ -224,6 +230,16 @@ impl Table {
     /// How paths are spelt before they are looked at.
     pub fn paths(&self) -> Mode {
         self.paths
+    }
+
+    /// What apps may reach outside of the mesh.
+    pub fn egress(&self) -> Egress {
+        self.egress
+    }
+
+    /// Who is believed about where a request began that comes in plaintext to the mesh's port.
+    pub fn forwarded(&self) -> &Forwarded {
+        &self.forwarded
     }
 
     pub fn authorization(&self) -> &Authorization {
@@ -266,9 +282,41 @@ impl Table {
         Err(Rejection::Misdirected { target: format!("{service}:{port}").into() })
     }
 
+    /// Whether a port takes plaintext from peers.
+    pub fn takes_plaintext(&self) -> bool {
+        self.local.iter().any(|local| local.mtls == Mtls::Permissive)
+    }
+
+    /// By the Host of a plaintext request, whose sender knows nothing of the mesh. It may name the service and a port of it;
+    /// what it names otherwise is an address, or a name from before the mesh, and then the port counts if the service
+    /// declares it, else the only port that takes plaintext. Another service's name leads nowhere.
+    pub fn plaintext(&self, authority: &str) -> Result<&LocalTarget, Rejection> {
+        let mut buffer = [0; authority::HOST_BYTES_MAX];
+        let asked = authority::parse(authority, &mut buffer).ok();
+        let misdirected = || Rejection::Misdirected { target: authority.chars().take(80).collect() };
+        if let Some(index) = asked.as_ref().and_then(|asked| self.hosts.get(asked.service))
+            && self.services[*index].id != self.own
+        {
+            return Err(misdirected());
+        }
+        let port = asked.and_then(|asked| asked.port);
+        if let Some(named) = self.local.iter().find(|local| Some(local.port) == port) {
+            return Ok(named);
+        }
+        let mut permissive = self.local.iter().filter(|local| local.mtls == Mtls::Permissive);
+        match (permissive.next(), permissive.next()) {
+            (Some(only), None) => Ok(only),
+            _ => Err(misdirected()),
+        }
+    }
+
     /// By the port of an edge listener; it is gone once a snapshot no longer has it.
     pub fn edge(&self, port: u16) -> Option<&LocalTarget> {
         self.edges.iter().find(|edge| edge.port == port)
+    }
+
+    pub fn edge_ports(&self) -> impl Iterator<Item = u16> {
+        self.edges.iter().map(|edge| edge.port)
     }
 }
 

@@ -14,6 +14,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use super::matching::Protocol;
 use super::rejection::{Rejection, Row};
 use super::trace::{End, Trace};
+use crate::egress;
 use crate::leg::body::Body;
 use crate::leg::h1::client::Reuse;
 use crate::leg::h1::malformed::Malformed;
@@ -40,6 +41,8 @@ pub struct Held {
     pub slot: Option<Slot>,
     pub in_flight: Option<InFlight>,
     pub reuse: Option<Reuse>,
+    /// Outside of the mesh.
+    pub egress: Option<egress::Slot>,
 }
 
 /// A request that is under way.

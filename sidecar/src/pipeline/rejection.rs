@@ -62,6 +62,14 @@ pub enum Rejection {
     UnknownHost {
         host: Box<str>,
     },
+    /// Outbound: a host outside of the mesh has no address. Cut at 80 characters.
+    UnresolvedHost {
+        host: Box<str>,
+    },
+    /// Outbound: a host outside of the mesh is this sidecar itself.
+    OwnAddress {
+        address: SocketAddr,
+    },
     /// Outbound: the service exists and does not declare this port.
     UnknownPort {
         service: ServiceId,
@@ -118,6 +126,10 @@ pub enum Rejection {
     /// Inbound: the service or port asked for is not the local one's.
     Misdirected {
         target: Box<str>,
+    },
+    /// Inbound: plaintext to a port that takes mTLS alone.
+    MtlsRequired {
+        port: u16,
     },
     /// Inbound: a Deny rule matched.
     Denied {
@@ -178,6 +190,8 @@ pub enum Flag {
     Nr,
     /// No healthy upstream.
     Uh,
+    /// DNS resolution failed.
+    Df,
     /// Upstream connection failure.
     Uf,
     /// Upstream overflow.
@@ -201,6 +215,7 @@ impl Flag {
             Self::Nc => "NC",
             Self::Nr => "NR",
             Self::Uh => "UH",
+            Self::Df => "DF",
             Self::Uf => "UF",
             Self::Uo => "UO",
             Self::Ut => "UT",
@@ -252,6 +267,11 @@ impl Rejection {
         Self::UnknownHost { host: host.chars().take(80).collect() }
     }
 
+    /// As [`Self::unknown_host`] does.
+    pub fn unresolved_host(host: &str) -> Self {
+        Self::UnresolvedHost { host: host.chars().take(80).collect() }
+    }
+
     /// What happened, with the values that are needed to act; only for those inside the mesh.
     pub fn detail(&self) -> String {
         let mut text = String::new();
@@ -271,6 +291,8 @@ impl Rejection {
             Self::MalformedPath { bad } => write!(text, "{bad}"),
             Self::NotReady => write!(text, "this sidecar has no snapshot from the control plane yet"),
             Self::UnknownHost { host } => write!(text, "no service of the mesh is called {host:?}"),
+            Self::UnresolvedHost { host } => write!(text, "{host:?} has no address"),
+            Self::OwnAddress { address } => write!(text, "{address} is a listener of this sidecar"),
             Self::UnknownPort { service, port } => write!(text, "{service} declares no port {port}"),
             Self::NoRoute => {
                 write!(text, "routes are attached to the service's port, and none of them matches")
@@ -298,6 +320,7 @@ impl Rejection {
             }
             Self::MalformedTarget => write!(text, "the asked-for target is not namespace/name:port"),
             Self::Misdirected { target } => write!(text, "{target} is not served here"),
+            Self::MtlsRequired { port } => write!(text, "port {port} takes requests over mTLS alone"),
             Self::Denied { principal } => write!(text, "a Deny rule matches {principal}"),
             Self::NotAllowed { principal } => {
                 write!(text, "no rule of the service's Allow policies matches {principal} doing this")

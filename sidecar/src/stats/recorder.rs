@@ -78,6 +78,11 @@ pub struct ShardStats {
     /// HTTP/1.1 requests and answers that could not be understood, by the reason's label.
     pub malformed_requests: LabelledCounters,
     pub malformed_answers: LabelledCounters,
+    /// Requests in plaintext to the mesh's port, by the address that they came from. For people who end a migration, not
+    /// for metrics.
+    pub plaintext_sources: LabelledCounters,
+    /// Requests that the mesh's default let through, since no policy names the service.
+    pub allowed_by_default: Counter,
     /// Requests that an audit rule matched, by the rule's id.
     pub audit_matches: LabelledCounters,
 }

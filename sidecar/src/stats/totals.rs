@@ -84,6 +84,8 @@ pub struct ShardTotals {
     pub edge_handshake_failures: Vec<LabelTotals>,
     pub malformed_requests: Vec<LabelTotals>,
     pub malformed_answers: Vec<LabelTotals>,
+    pub plaintext_sources: Vec<LabelTotals>,
+    pub allowed_by_default: u64,
     pub audit_matches: Vec<LabelTotals>,
 }
 
@@ -196,6 +198,8 @@ pub(super) fn of_shards(shards: &[Arc<CachePadded<ShardStats>>]) -> ShardTotals 
         add_labels(&mut totals.edge_handshake_failures, &shard.edge_handshake_failures);
         add_labels(&mut totals.malformed_requests, &shard.malformed_requests);
         add_labels(&mut totals.malformed_answers, &shard.malformed_answers);
+        add_labels(&mut totals.plaintext_sources, &shard.plaintext_sources);
+        totals.allowed_by_default += shard.allowed_by_default.get();
         add_labels(&mut totals.audit_matches, &shard.audit_matches);
     }
     totals

@@ -89,7 +89,7 @@ fn documents() -> String {
     parts.push(policy::service(
         "web",
         "ports: [{port: 8080, targetPort: 21080, appProtocol: http}, {port: 8081, targetPort: 21081, appProtocol: http}, {port: 8082, targetPort: 21082, appProtocol: http},
-                 {port: 8083, targetPort: 21083, appProtocol: http}, {port: 8084, targetPort: 21084, appProtocol: http}]",
+                 {port: 8083, targetPort: 21083, appProtocol: http}, {port: 8084, targetPort: 21084, appProtocol: http, mtls: Permissive}]",
     ));
     parts.push(policy::route(
         "web",
@@ -132,7 +132,9 @@ async fn every_row_of_the_table_is_provoked_and_every_caller_sees_what_the_refer
     outbound(&mut seen, &caller, &offline, &slow, &fake, &plain).await;
     messages(&mut seen, &caller).await;
     inbound(&mut seen, &caller, &offline, &web_place).await;
+    plaintext(&mut seen, &web).await;
     limit(&mut seen, &mut offline, &app).await;
+    outside(&mut seen).await;
     unready(&mut seen, &mut offline).await;
     reset(&mut seen, &caller, &offline, &dying_place).await;
     drop(web);
@@ -212,6 +214,25 @@ async fn inbound(seen: &mut Seen, caller: &Sidecar, offline: &Offline, web: &Pla
     let hello = Hello::of(offline.authority.issue(&Wanted::new("spiffe://test.mesh/ns/test/sa/caller")));
     seen.provoke_as("malformed_target", &hello, web, &[]).await;
     seen.provoke_as("misdirected", &hello, web, &[Hello::target("test/other:8080")]).await;
+}
+
+/// What a sidecar refuses to whoever proves nothing.
+async fn plaintext(seen: &mut Seen, web: &Sidecar) {
+    let call = || Call::get("web.test:8080", "/ok");
+    let http = call().send(web.inbound()).await.unwrap();
+    let grpc = call().http2().header("content-type", "application/grpc").send(web.inbound()).await.unwrap();
+    seen.put("mtls_required", http, Some(grpc));
+}
+
+/// Where apps may call hosts outside of the mesh.
+async fn outside(seen: &mut Seen) {
+    let mut offline = Offline::new(&documents().replace("egress: RegistryOnly", "egress: Allow"));
+    let place = offline.place("caller");
+    let caller = offline.start(&place).await;
+    // Longer than a label may be, so no server is asked.
+    let name = format!("{}.test", "a".repeat(64));
+    seen.provoke("unresolved_host", &caller, || Call::get(&name, "/")).await;
+    seen.provoke("own_address", &caller, || Call::get(&caller.inbound().to_string(), "/")).await;
 }
 
 /// As many requests as may be are under way.

@@ -30,14 +30,13 @@ pub(super) fn read(element: &str) -> Option<Entry> {
         let Some((name, value)) = parameter.split_once('=') else { continue };
         let value = value.trim();
         let value = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
-        match name.trim() {
-            name if name.eq_ignore_ascii_case("for") => {
-                if found.replace(address(value)?).is_some() {
-                    return None;
-                }
+        let name = name.trim();
+        if name.eq_ignore_ascii_case("for") {
+            if found.replace(address(value)?).is_some() {
+                return None;
             }
-            name if name.eq_ignore_ascii_case("proto") => scheme = Scheme::parse(value),
-            _ => {}
+        } else if name.eq_ignore_ascii_case("proto") {
+            scheme = Scheme::parse(value);
         }
     }
     found.map(|address| Entry { address, scheme })

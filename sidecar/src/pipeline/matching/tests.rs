@@ -565,3 +565,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_plaintext_request_finds_the_port_by_host_or_by_there_being_one() {
+    let mut snapshot = snapshot(Vec::new());
+    let port = |port, mtls| LocalPort { port, target_port: port + 1, app_protocol: AppProtocol::Http1, mtls };
+    snapshot.local.ports = vec![port(80, Mtls::Permissive), port(81, Mtls::Strict)];
+    let table = Table::compile(&snapshot).unwrap();
+    assert!(table.takes_plaintext());
+    let found = |host: &str| table.plaintext(host).map(|local| local.port);
+    for host in [
+        "frontend",
+        "frontend.shop:80",
+        "FRONTEND.shop.svc:80",
+        "10.0.0.7:14006",
+        "[::1]:14006",
+        "old.example:80",
+        "",
+        "a:b",
+    ] {
+        assert_eq!(found(host), Ok(80), "{host}");
+    }
+    assert_eq!(found("frontend:81"), Ok(81), "whether it takes plaintext is asked next");
+    for host in ["orders:80", "orders.shop"] {
+        assert!(matches!(found(host), Err(Rejection::Misdirected { .. })), "{host}");
+    }
+    snapshot.local.ports[1].mtls = Mtls::Permissive;
+    let table = Table::compile(&snapshot).unwrap();
+    assert!(matches!(table.plaintext("10.0.0.7"), Err(Rejection::Misdirected { .. })), "one of two");
+    for port in &mut snapshot.local.ports {
+        port.mtls = Mtls::Strict;
+    }
+    assert!(!Table::compile(&snapshot).unwrap().takes_plaintext());
+}

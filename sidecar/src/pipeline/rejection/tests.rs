@@ -47,7 +47,9 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
         }
         Rejection::MalformedPath { .. } => Rejection::NotReady,
         Rejection::NotReady => Rejection::unknown_host("ordres"),
-        Rejection::UnknownHost { .. } => {
+        Rejection::UnknownHost { .. } => Rejection::unresolved_host("api.example"),
+        Rejection::UnresolvedHost { .. } => Rejection::OwnAddress { address: endpoint },
+        Rejection::OwnAddress { .. } => {
             Rejection::UnknownPort { service: "shop/orders".parse().unwrap(), port: 81 }
         }
         Rejection::UnknownPort { .. } => Rejection::NoRoute,
@@ -66,7 +68,8 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
         Rejection::UpstreamReset { .. } => Rejection::LoopDetected { hops: 17, limit: 16 },
         Rejection::LoopDetected { .. } => Rejection::MalformedTarget,
         Rejection::MalformedTarget => Rejection::Misdirected { target: "shop/payments:50051".into() },
-        Rejection::Misdirected { .. } => Rejection::Denied { principal: caller() },
+        Rejection::Misdirected { .. } => Rejection::MtlsRequired { port: 8080 },
+        Rejection::MtlsRequired { .. } => Rejection::Denied { principal: caller() },
         Rejection::Denied { .. } => Rejection::NotAllowed { principal: caller() },
         Rejection::NotAllowed { .. } => Rejection::DeniedByDefault { principal: caller() },
         Rejection::DeniedByDefault { .. } => Rejection::AppRefused { target_port: 8080 },
@@ -125,6 +128,8 @@ fn every_error_is_one_that_rfc_9209_registers() {
     let registered = [
         "destination_not_found",
         "destination_unavailable",
+        "dns_error",
+        "destination_ip_prohibited",
         "connection_refused",
         "connection_terminated",
         "connection_timeout",

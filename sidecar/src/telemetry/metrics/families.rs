@@ -80,6 +80,11 @@ pub(super) static EDGE_CERTIFICATE_READS: Family = counter(
     &["certificate", "outcome"],
     "Changes of its files that were taken over, or refused since they could not be used",
 );
+pub(super) static ALLOWED_BY_DEFAULT: Family = counter(
+    "outrider_authorization_allowed_by_default",
+    &[],
+    "Requests that the mesh's default let through, since no Allow policy names the service",
+);
 pub(super) static AUDIT_MATCHES: Family =
     counter("outrider_authorization_audit_matches", &["rule"], "Requests that an Audit rule matched");
 pub(super) static CONNECTIONS_OPEN: Family =

@@ -158,7 +158,7 @@ fn of_peers(scrape: &Scrape) -> [Rows; 3] {
     ]
 }
 
-fn of_shards(scrape: &Scrape) -> [Rows; 7] {
+fn of_shards(scrape: &Scrape) -> [Rows; 8] {
     let shards = &scrape.shards;
     let labelled = |counts: &[LabelTotals]| -> Vec<Row> {
         counts.iter().map(|of| row([&of.label], Value::Counter(of.count))).collect()
@@ -178,6 +178,7 @@ fn of_shards(scrape: &Scrape) -> [Rows; 7] {
         (&name::MALFORMED, malformed),
         (&name::TLS_FAILURES, labelled(&shards.tls_handshake_failures)),
         (&name::EDGE_TLS_FAILURES, labelled(&shards.edge_handshake_failures)),
+        (&name::ALLOWED_BY_DEFAULT, vec![row([], Value::Counter(shards.allowed_by_default))]),
         (&name::AUDIT_MATCHES, labelled(&shards.audit_matches)),
         (&name::CONNECTIONS_OPEN, listeners(|of| level(of.open))),
         (&name::CONNECTIONS_ACCEPTED, listeners(|of| Value::Counter(of.accepted))),

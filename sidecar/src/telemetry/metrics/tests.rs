@@ -30,6 +30,7 @@ fn a_scrape() -> Scrape {
     shard.shard().edge_handshake_failures.increment("incompatible");
     shard.shard().malformed_requests.increment("obs_fold");
     shard.shard().malformed_answers.increment("status_line");
+    shard.shard().plaintext_sources.increment("10.9.8.7");
     shard.shard().audit_matches.increment("AuthorizationPolicy/orders-audit#0");
     let endpoint = |address: &str, state: &str| EndpointView {
         address: address.to_owned(),
@@ -223,6 +224,7 @@ fn the_names_are_the_golden_ones() {
         "outrider_malformed_messages{message,reason}",
         "outrider_tls_handshake_failures{reason}",
         "outrider_edge_tls_handshake_failures{reason}",
+        "outrider_authorization_allowed_by_default{}",
         "outrider_authorization_audit_matches{rule}",
         "outrider_connections_open{listener}",
         "outrider_connections_accepted{listener}",
@@ -297,7 +299,7 @@ fn reference() -> String {
          | `service` | the service beside the sidecar, `namespace/name` |\n\
          | `port` | the port that callers asked for |\n\
          | `peer` | a SPIFFE ID, `external`, `unauthenticated`, or `_other`: a shard tells 256 apart |\n\
-         | `upstream` | `namespace/name` outbound, `inbound:port` inbound |\n\
+         | `upstream` | `namespace/name` or `egress` outbound, `inbound:port` inbound |\n\
          | `side` | {sides} |\n\
          | `listener` | {listeners} |\n\
          | `class` | how the request ended: {classes} |\n\

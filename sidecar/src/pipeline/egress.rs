@@ -1,0 +1,149 @@
+//! A request to a host that is no service of the mesh, where policy lets apps call such hosts: in plaintext HTTP, as it came.
+//!
+//! There is no identity, route, breaker or retry on this way. Cancelled by: the client's going away. Dropping the future
+//! gives back its place, and resets the stream or closes the connection.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Uri};
+use http_body::Body as _;
+
+use super::accept::{Accepted, Form};
+use super::find::Outside;
+use super::forward::{self, Answered, Failure, Forwarded, Outgoing, Underway};
+use super::headers;
+use super::record::Record;
+use super::refused::Refused;
+use super::rejection::Rejection;
+use crate::egress::{Host, Unresolved, is_own};
+use crate::leg::h1::client::H1Error;
+use crate::leg::interim::Interim;
+use crate::leg::pump::Pump;
+use crate::mesh::{CONNECT_MAX, ConnectError};
+use crate::node::Published;
+use crate::shard::Shard;
+
+/// Where plaintext HTTP goes that names no port.
+const HTTP_PORT: u16 = 80;
+
+pub async fn send(
+    shard: &Shard,
+    published: &Published,
+    outside: Outside,
+    interim: &Interim,
+    record: &mut Record,
+) -> Result<Forwarded, Refused> {
+    let Outside { accepted } = outside;
+    record.goes_to(&shard.egress.stats);
+    let target: Box<str> = accepted.authority.as_str().into();
+    let refused = |rejection| Refused { rejection, rule: None, target: Some(target.clone()) };
+    let slot = shard.egress.enter().map_err(|limit| refused(Rejection::ConcurrencyLimit { limit }))?;
+    let address = address(shard, published, &accepted).await.map_err(&refused)?;
+    let answered = to_host(&shard.egress.host(address), shard, published, accepted, interim, record).await;
+    let (mut response, mut underway) = answered.map_err(|failure| {
+        refused(match failure {
+            Failure::NeverRan(rejection) | Failure::Final(rejection) => rejection,
+        })
+    })?;
+    let fields = response.headers_mut();
+    headers::remove_hop_by_hop(fields);
+    headers::strip_reserved(fields);
+    underway.held.egress = Some(slot);
+    Ok(Forwarded { response, held: underway.held, deadline: None })
+}
+
+/// Where the host is, unless it is this sidecar itself.
+async fn address(shard: &Shard, published: &Published, accepted: &Accepted) -> Result<SocketAddr, Rejection> {
+    if accepted.head.uri.scheme() == Some(&Scheme::HTTPS) {
+        return Err(Rejection::MalformedRequest {
+            why: "https to a host outside of the mesh is the app's own to speak",
+        });
+    }
+    let (host, port) = (accepted.authority.host(), accepted.authority.port_u16().unwrap_or(HTTP_PORT));
+    let address = shard.egress.resolve(host, port).await.map_err(|why: Unresolved| {
+        tracing::debug!(host, error = crate::error_chain(&why), "a host outside of the mesh was not found");
+        Rejection::unresolved_host(host)
+    })?;
+    if is_own(address, &shard.node.config, published.table.edge_ports()) {
+        return Err(Rejection::OwnAddress { address });
+    }
+    Ok(address)
+}
+
+/// In the version in which the app spoke.
+async fn to_host(
+    host: &Rc<Host>,
+    shard: &Shard,
+    published: &Published,
+    accepted: Accepted,
+    interim: &Interim,
+    record: &mut Record,
+) -> Result<Answered, Failure> {
+    let endpoint = host.address;
+    let mut fields = accepted.head.headers;
+    if let Some(trace) = &mut record.trace {
+        trace.attempt(published, &shard.node.tracer, endpoint, &mut fields);
+    }
+    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
+    let mut answered = match accepted.form {
+        Form::Http10 | Form::Http11 => {
+            let mut head = Request::new(());
+            *head.method_mut() = accepted.head.method;
+            *head.uri_mut() = Uri::from(accepted.target.into_inner());
+            let authority = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
+            fields.insert(HOST, authority.expect("an authority is a legal field value"));
+            *head.headers_mut() = fields;
+            let answer = host.h1.send(&head, &mut body, interim).await;
+            Underway::of_h1(answer.map_err(|error| of_http1(&error, endpoint, record))?)
+        }
+        Form::Http2 => {
+            let uri = Uri::builder()
+                .scheme(Scheme::HTTP)
+                .authority(accepted.authority)
+                .path_and_query(accepted.target.into_inner())
+                .build()
+                .map_err(|_| Failure::Final(Rejection::MalformedRequest { why: "its target is no URI" }))?;
+            let outgoing = Outgoing { method: accepted.head.method, uri, fields };
+            let connection =
+                host.http2().await.map_err(|error| Failure::NeverRan(of_connect(&error, endpoint)))?;
+            let reset = Rejection::UpstreamReset { endpoint };
+            forward::over_h2(&connection, &outgoing, &mut body, reset, interim).await?
+        }
+    };
+    forward::commit(&mut body, &mut answered.1);
+    Ok(answered)
+}
+
+fn of_http1(error: &H1Error, endpoint: SocketAddr, record: &mut Record) -> Failure {
+    tracing::debug!(error = crate::error_chain(error), "a host outside of the mesh gave no answer");
+    match error {
+        H1Error::Connect { .. } => Failure::NeverRan(Rejection::ConnectFailed { endpoint }),
+        H1Error::ConnectTimeout { .. } => {
+            Failure::NeverRan(Rejection::ConnectTimeout { endpoint, limit: CONNECT_MAX })
+        }
+        H1Error::Malformed(malformed) => {
+            record.malformed_answer(*malformed);
+            Failure::Final(Rejection::UpstreamReset { endpoint })
+        }
+        H1Error::Broken(_) => Failure::Final(Rejection::UpstreamReset { endpoint }),
+        H1Error::Source => Failure::Final(Rejection::MalformedRequest { why: "its body broke off" }),
+    }
+}
+
+fn of_connect(error: &ConnectError, endpoint: SocketAddr) -> Rejection {
+    match error {
+        ConnectError::TcpTimeout { .. } => Rejection::ConnectTimeout { endpoint, limit: CONNECT_MAX },
+        ConnectError::NoIdentity
+        | ConnectError::Tcp { .. }
+        | ConnectError::Peer { .. }
+        | ConnectError::Tls { .. } => Rejection::ConnectFailed { endpoint },
+        // It took the connection, and does not speak HTTP/2.
+        ConnectError::HandshakeTimeout { .. } | ConnectError::Http2 { .. } => {
+            Rejection::UpstreamReset { endpoint }
+        }
+    }
+}
