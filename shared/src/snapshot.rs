@@ -170,6 +170,8 @@ pub enum AppProtocol {
     Http2,
     /// `grpc`: HTTP/2, and refusals are gRPC statuses.
     Grpc,
+    /// `tcp`: nothing is looked at.
+    Tcp,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

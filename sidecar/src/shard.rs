@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Cache};
+use http::uri::Authority;
 use outrider_shared::ServiceId;
+use outrider_shared::snapshot::AppProtocol;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,7 +25,7 @@ use crate::leg::h1::client::H1Pool;
 use crate::leg::h1::scan::Limits;
 use crate::leg::service::Service;
 use crate::leg::wire::Wire;
-use crate::leg::{h1, h2_server};
+use crate::leg::{h1, h2_server, opaque};
 use crate::listen::{Accepted, Entry, turned};
 use crate::mesh::{self, Dialer};
 use crate::node::{Node, Published};
@@ -250,8 +252,22 @@ impl Shard {
     /// The own app.
     async fn serve_app(self: Rc<Self>, tcp: TcpStream, upstream: Option<(ServiceId, u16)>) {
         let finish = self.node.finish.app.subscribe();
+        let opaque = upstream.as_ref().and_then(|(service, port)| self.opaque_authority(service, *port));
         let connection = AppConnection::new(Rc::clone(&self), upstream);
-        serve_plain(tcp, finish, connection).await;
+        let Some(authority) = opaque else { return serve_plain(tcp, finish, connection).await };
+        if let Err(error) = opaque::serve(tcp.into(), authority, connection).await {
+            tracing::debug!(error = crate::error_chain(&error), "an opaque connection of the app ended");
+        }
+    }
+
+    /// What a connection to an upstream of which nothing is looked at is for; `None`: it speaks HTTP.
+    fn opaque_authority(&self, service: &ServiceId, port: u16) -> Option<Authority> {
+        let published = self.published()?;
+        let destination = published.table.outbound_to(service, Some(port)).ok()?;
+        (destination.target.app_protocol == AppProtocol::Tcp).then(|| {
+            let name = format!("{}.{}:{port}", service.name(), service.namespace());
+            Authority::try_from(name).expect("names of services are DNS labels")
+        })
     }
 
     /// A client from outside the mesh.

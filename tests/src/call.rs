@@ -49,6 +49,7 @@ pub struct Call {
     headers: HeaderMap,
     body: CallBody,
     speaks: Speaks,
+    protocol: Option<hyper::ext::Protocol>,
 }
 
 impl Call {
@@ -61,6 +62,7 @@ impl Call {
             headers: HeaderMap::new(),
             body: Empty::new().boxed(),
             speaks: Speaks::Http1,
+            protocol: None,
         }
     }
 
@@ -101,6 +103,14 @@ impl Call {
         self
     }
 
+    /// Asks to go over to `protocol`, over HTTP/2 (RFC 8441).
+    #[must_use]
+    pub fn extended_connect(mut self, protocol: &'static str) -> Self {
+        self.method = Method::CONNECT;
+        self.protocol = Some(hyper::ext::Protocol::from_static(protocol));
+        self.http2()
+    }
+
     /// What the app shall do: see [`crate::app::Plan`].
     #[must_use]
     pub fn plan(self, plan: &str) -> Self {
@@ -117,6 +127,9 @@ impl Call {
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         *request.headers_mut() = self.headers;
+        if let Some(protocol) = self.protocol {
+            request.extensions_mut().insert(protocol);
+        }
         let uri =
             if version == Version::HTTP_2 { format!("http://{}{}", self.host, self.path) } else { self.path };
         *request.uri_mut() = uri.parse().expect("the case asks for a legal URI");

@@ -45,3 +45,30 @@ pub async fn babbles(address: SocketAddr, answer: &'static [u8]) -> JoinHandle<(
         }
     })
 }
+
+/// Speaks first: `greeting` to whoever connects.
+pub async fn greets(address: SocketAddr, greeting: &'static [u8]) -> JoinHandle<()> {
+    let listener = TcpListener::bind(address).await.expect("the address belongs to this case");
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // It may have gone already: a probe of the port.
+            let _ = stream.write_all(greeting).await;
+            open.push(stream);
+        }
+    })
+}
+
+/// Sends back what comes, and closes its half when the other has closed theirs.
+pub async fn echo(address: SocketAddr) -> JoinHandle<()> {
+    let listener = TcpListener::bind(address).await.expect("the address belongs to this case");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await?;
+                write.shutdown().await
+            });
+        }
+    })
+}

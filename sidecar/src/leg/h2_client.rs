@@ -105,6 +105,11 @@ impl H2Connection {
         self.is_open() && (self.load.active.get() as usize) < self.send.current_max_send_streams()
     }
 
+    /// Whether the peer takes extended CONNECT (RFC 8441).
+    pub fn takes_upgrades(&self) -> bool {
+        self.send.is_extended_connect_protocol_enabled()
+    }
+
     pub fn is_open(&self) -> bool {
         !self.load.closed.get() && !self.load.retired.get()
     }

@@ -47,6 +47,7 @@ where
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+        .enable_connect_protocol()
         .handshake::<_, Bytes>(io);
     let mut handshake = std::pin::pin!(handshake);
     // The server's SETTINGS are gathered too, so the handshake must be followed by a flush at each step.

@@ -3,13 +3,14 @@
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
 use outrider_shared::names::header;
 
 use super::headers;
 use super::matching::RequestView;
 use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
+use super::upgrade::Tunnel;
 use crate::leg::body::Body;
 
 /// A request that has passed so many pairs of sidecars goes round in circles.
@@ -72,6 +73,7 @@ pub struct Accepted {
     pub(super) form: Form,
     pub(super) hops: u8,
     pub(super) target: NormalTarget,
+    pub(super) tunnel: Option<Tunnel>,
     pub(super) explain: bool,
     /// What a peer asks for, as `namespace/name:port`; from other sidecars only.
     pub(super) asked: Option<HeaderValue>,
@@ -110,20 +112,19 @@ impl Accepted {
     }
 
     pub(super) fn view(&self) -> RequestView<'_> {
-        RequestView::new(&self.head.method, &self.target, &self.head.headers)
+        let view = RequestView::new(&self.head.method, &self.target, &self.head.headers);
+        if self.tunnel == Some(Tunnel::Connect) { view.opaque() } else { view }
     }
 
     fn read(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
         let (mut head, body) = request.into_parts();
-        if head.method == Method::CONNECT {
-            return Err(Rejection::MalformedRequest { why: "CONNECT is not carried" });
-        }
+        let tunnel = Tunnel::asked(&mut head)?;
         let authority = authority(&mut head)?;
         let form = Form::of(head.version);
         let given = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let target = NormalTarget::new(given, paths).map_err(Rejection::from)?;
         headers::remove_hop_by_hop(&mut head.headers);
-        Ok(Self { head, body, authority, form, hops: 0, target, explain: false, asked: None })
+        Ok(Self { head, body, authority, form, hops: 0, target, tunnel, explain: false, asked: None })
     }
 }
 

@@ -231,6 +231,10 @@ impl Question<'_> {
 
     fn is(&self, operation: &CompiledOperation, grpc: Grpc) -> bool {
         let path = self.request.path();
+        if self.request.is_opaque() {
+            // Nobody sees what is done in a tunnel: it is not what an Allow rule names, and may be what a Deny rule names.
+            return matches!(grpc, Grpc::PathAlone);
+        }
         match operation {
             CompiledOperation::Http { methods, prefixes } => {
                 (methods.is_empty()

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Uri};
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body::Body as _;
 
 use super::accept::{Accepted, Form};
@@ -19,8 +19,9 @@ use super::headers;
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
+use super::upgrade::{self, Tunnel};
 use crate::egress::{Host, Unresolved, is_own};
-use crate::leg::h1::client::H1Error;
+use crate::leg::h1::client::{H1Error, ask_upgrade};
 use crate::leg::interim::Interim;
 use crate::leg::pump::Pump;
 use crate::mesh::{CONNECT_MAX, ConnectError};
@@ -38,6 +39,7 @@ pub async fn send(
     record: &mut Record,
 ) -> Result<Forwarded, Refused> {
     let Outside { accepted } = outside;
+    let (tunnel, form) = (accepted.tunnel, accepted.form);
     record.goes_to(&shard.egress.stats);
     let target: Box<str> = accepted.authority.as_str().into();
     let refused = |rejection| Refused { rejection, rule: None, target: Some(target.clone()) };
@@ -52,6 +54,16 @@ pub async fn send(
     let fields = response.headers_mut();
     headers::remove_hop_by_hop(fields);
     headers::strip_reserved(fields);
+    if let Some(tunnel) = tunnel {
+        let opened = match (tunnel, form) {
+            (Tunnel::Connect, _) => true,
+            (Tunnel::Upgrade(_), Form::Http2) => response.status().is_success(),
+            (Tunnel::Upgrade(_), Form::Http10 | Form::Http11) => {
+                response.status() == StatusCode::SWITCHING_PROTOCOLS
+            }
+        };
+        upgrade::settle(&mut response, tunnel, opened, form).map_err(&refused)?;
+    }
     underway.held.egress = Some(slot);
     Ok(Forwarded { response, held: underway.held, deadline: None })
 }
@@ -89,25 +101,33 @@ async fn to_host(
         trace.attempt(published, &shard.node.tracer, endpoint, &mut fields);
     }
     let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
-    let mut answered = match accepted.form {
-        Form::Http10 | Form::Http11 => {
+    let tunnel = accepted.tunnel;
+    let mut answered = match (accepted.form, tunnel) {
+        (_, Some(Tunnel::Connect)) => {
+            let opened = host.h1.open().await;
+            Underway::of_h1(opened.map_err(|error| of_http1(&error, endpoint, record))?)
+        }
+        (Form::Http10 | Form::Http11, _) => {
             let mut head = Request::new(());
             *head.method_mut() = accepted.head.method;
             *head.uri_mut() = Uri::from(accepted.target.into_inner());
             let authority = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
             fields.insert(HOST, authority.expect("an authority is a legal field value"));
             *head.headers_mut() = fields;
+            if let Some(Tunnel::Upgrade(protocol)) = tunnel {
+                ask_upgrade(&mut head, protocol);
+            }
             let answer = host.h1.send(&head, &mut body, interim).await;
             Underway::of_h1(answer.map_err(|error| of_http1(&error, endpoint, record))?)
         }
-        Form::Http2 => {
+        (Form::Http2, _) => {
             let uri = Uri::builder()
                 .scheme(Scheme::HTTP)
                 .authority(accepted.authority)
                 .path_and_query(accepted.target.into_inner())
                 .build()
                 .map_err(|_| Failure::Final(Rejection::MalformedRequest { why: "its target is no URI" }))?;
-            let outgoing = Outgoing { method: accepted.head.method, uri, fields };
+            let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel };
             let connection =
                 host.http2().await.map_err(|error| Failure::NeverRan(of_connect(&error, endpoint)))?;
             let reset = Rejection::UpstreamReset { endpoint };

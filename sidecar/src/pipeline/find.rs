@@ -80,6 +80,7 @@ pub fn port<'t>(
             local
         }
     };
+    local.takes(identified.accepted.tunnel)?;
     record.comes_from(&from.peer_stats(local.port));
     if let Some(trace) = &mut record.trace {
         trace.serves(&local.name);

@@ -9,45 +9,54 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body::Body as _;
-use outrider_shared::snapshot::AppProtocol;
+use http::{HeaderMap, Method, Request, Response, Uri};
 
-use super::accept::{HOPS, REFUSED, WAY, XFCC};
-use super::admit::AdmittedToApp;
+use super::accept::{REFUSED, WAY};
 use super::answer::Answer;
 use super::choose::{Chosen, Tried};
-use super::find::FoundPort;
-use super::identify::InboundConnection;
 use super::record::{Held, Record};
-use super::refused::Refused;
 use super::rejection::Rejection;
 use super::route::Routed;
+use super::upgrade::{self, Tunnel};
 use super::{headers, way};
 use crate::leg::body::Body;
-use crate::leg::h1::client::{H1Answer, H1Error, H1Pool};
+use crate::leg::h1::client::H1Answer;
 use crate::leg::h1::sink::H1Sink;
 use crate::leg::h2_client::{H2Connection, poll_answer};
 use crate::leg::interim::Interim;
 use crate::leg::pump::{Pump, PumpError, Sink};
 use crate::mesh::{CONNECT_MAX, ConnectError};
-use crate::shard::{AppPort, Shard};
+use crate::shard::Shard;
 use crate::upstream::share::{NoConnection, Share};
+
+mod app;
+
+pub use self::app::to_app;
 
 /// The head of a request as it goes on. Kept, since a re-dispatch sends it again.
 pub struct Outgoing {
     pub method: Method,
     pub uri: Uri,
     pub fields: HeaderMap,
+    pub tunnel: Option<Tunnel>,
 }
 
 impl Outgoing {
+    /// Over HTTP/2.
     fn head(&self) -> Request<()> {
         let mut head = Request::new(());
         *head.method_mut() = self.method.clone();
         *head.uri_mut() = self.uri.clone();
+        match self.tunnel {
+            None => {}
+            Some(Tunnel::Upgrade(protocol)) => {
+                *head.method_mut() = Method::CONNECT;
+                head.extensions_mut().insert(h2::ext::Protocol::from_static(protocol));
+            }
+            Some(Tunnel::Connect) => {
+                *head.uri_mut() = self.uri.authority().cloned().map(Uri::from).unwrap_or_default();
+            }
+        }
         *head.version_mut() = http::Version::HTTP_2;
         head.headers_mut().clone_from(&self.fields);
         head
@@ -123,6 +132,7 @@ pub async fn to_peer(
         return Err(Failure::NeverRan(Rejection::UpstreamReset { endpoint: chosen.address() }));
     }
     commit(&mut routed.body, &mut held);
+    let opened = upgrade::is_opened(&response);
     let fields = response.headers_mut();
     let inner_way = fields.remove(&WAY);
     headers::remove_hop_by_hop(fields);
@@ -132,9 +142,14 @@ pub async fn to_peer(
     if routed.explain {
         fields.insert(&WAY, way::outbound(routed, &chosen, tried, sent_at, inner_way.as_ref()));
     }
+    if let Some(tunnel) = routed.outgoing.tunnel {
+        upgrade::settle(&mut response, tunnel, opened, routed.form).map_err(Failure::Final)?;
+    }
     held.held.permit = Some(chosen.permit);
     held.held.in_flight = Some(chosen.in_flight);
-    Ok(Forwarded { response, held: held.held, deadline: deadline.map(|deadline| deadline.at) })
+    // A tunnel is open for as long as its ends want it to be.
+    let deadline = deadline.map(|deadline| deadline.at).filter(|_| !opened);
+    Ok(Forwarded { response, held: held.held, deadline })
 }
 
 fn may_go_elsewhere(shard: &Shard, routed: &Routed<'_>, chosen: &Chosen, tried: &Tried) -> bool {
@@ -160,102 +175,6 @@ fn rejection_of(error: &NoConnection, share: &Share) -> Rejection {
         | ConnectError::HandshakeTimeout { address }
         | ConnectError::Http2 { address, .. } => Rejection::TlsFailed { endpoint: *address },
     }
-}
-
-/// To the own app, in the protocol that it is declared to speak.
-pub async fn to_app(
-    from: &InboundConnection,
-    admitted: AdmittedToApp<'_>,
-    record: &mut Record,
-    interim: &Interim,
-) -> Result<Forwarded, Refused> {
-    let AdmittedToApp { authorized, app, permit } = admitted;
-    record.goes_to(&app.share.stats);
-    let FoundPort { identified, local, .. } = authorized.found;
-    let accepted = identified.accepted;
-    let explain = accepted.explain;
-    let sent_at = Instant::now();
-    let mut fields = accepted.head.headers;
-    if accepted.hops > 0 {
-        // An app that passes it on lets its own sidecar see a circle.
-        fields.insert(&HOPS, HeaderValue::from(u16::from(accepted.hops)));
-    }
-    if let Some(certificate) = &from.certificate {
-        fields.insert(&XFCC, certificate.clone());
-    }
-    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
-    let mut answered = match local.app_protocol {
-        AppProtocol::Http1 => {
-            let mut head = Request::new(());
-            *head.method_mut() = accepted.head.method;
-            *head.uri_mut() = Uri::from(accepted.target.into_inner());
-            let host = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
-            fields.insert(HOST, host.expect("an authority is a legal field value"));
-            *head.headers_mut() = fields;
-            over_h1(&app.h1, local.target_port, &head, &mut body, interim).await
-        }
-        AppProtocol::Http2 | AppProtocol::Grpc => {
-            let uri = Uri::builder()
-                .scheme(Scheme::HTTP)
-                .authority(accepted.authority)
-                .path_and_query(accepted.target.into_inner())
-                .build()
-                .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
-            let outgoing = Outgoing { method: accepted.head.method, uri, fields };
-            over_app_h2(&app, local.target_port, &outgoing, &mut body, interim).await
-        }
-    };
-    match &mut answered {
-        Ok((_, underway)) => commit(&mut body, underway),
-        Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) => {
-            record.malformed_answer(*malformed);
-        }
-        Err(_) => {}
-    }
-    let (mut response, mut held) = answered.map_err(|failure| Refused {
-        rejection: match failure {
-            Failure::NeverRan(rejection) | Failure::Final(rejection) => rejection,
-        },
-        rule: None,
-        target: Some((*local.name).into()),
-    })?;
-    held.held.permit = Some(permit);
-    let fields = response.headers_mut();
-    headers::remove_hop_by_hop(fields);
-    headers::strip_reserved(fields);
-    if explain {
-        fields.insert(&WAY, way::inbound(&identified.principal, local.target_port, sent_at));
-    }
-    Ok(Forwarded { response, held: held.held, deadline: None })
-}
-
-async fn over_app_h2(
-    app: &AppPort,
-    target_port: u16,
-    outgoing: &Outgoing,
-    body: &mut RequestBody,
-    interim: &Interim,
-) -> Result<Answered, Failure> {
-    let endpoint =
-        app.share.endpoints().first().map(Rc::clone).expect("the app's share has its one endpoint");
-    let connection = app.share.connection(&endpoint).await.map_err(|error| {
-        Failure::NeverRan(match error {
-            NoConnection::Full => Rejection::ConcurrencyLimit { limit: app.share.upstream.leases.limit() },
-            NoConnection::Connect(error) => match *error {
-                ConnectError::TcpTimeout { .. } => {
-                    Rejection::AppConnectTimeout { target_port, limit: CONNECT_MAX }
-                }
-                ConnectError::Http2 { .. } | ConnectError::HandshakeTimeout { .. } => {
-                    Rejection::AppNotHttp { target_port, malformed: None }
-                }
-                ConnectError::NoIdentity
-                | ConnectError::Tcp { .. }
-                | ConnectError::Peer { .. }
-                | ConnectError::Tls { .. } => Rejection::AppRefused { target_port },
-            },
-        })
-    })?;
-    over_h2(&connection, outgoing, body, Rejection::AppReset { target_port }, interim).await
 }
 
 /// An answer whose request body may still be under way.
@@ -305,13 +224,18 @@ pub(super) async fn over_h2(
     reset: Rejection,
     interim: &Interim,
 ) -> Result<Answered, Failure> {
+    let upgrade = matches!(outgoing.tunnel, Some(Tunnel::Upgrade(_)));
+    if upgrade && !connection.takes_upgrades() {
+        return Err(Failure::Final(Rejection::UpgradeRefused));
+    }
     let sent = connection.send(outgoing.head(), body.is_none()).await;
     let mut sent = sent.map_err(|error| {
         tracing::debug!(%error, "a connection took no request");
         Failure::NeverRan(reset.clone())
     })?;
     let answered = poll_fn(|cx| {
-        if let Some(pump) = body.as_mut()
+        // A tunnel's bytes wait for the answer.
+        if let Some(pump) = body.as_mut().filter(|_| outgoing.tunnel.is_none())
             && let Poll::Ready(Err(error)) = pump.poll(&mut sent.body, cx)
         {
             match error {
@@ -343,33 +267,6 @@ fn judge(error: &h2::Error, reset: Rejection) -> Failure {
     }
     tracing::debug!(%error, "a stream to an upstream failed");
     Failure::Final(reset)
-}
-
-/// Over HTTP/1.1, to the app.
-async fn over_h1(
-    app: &Rc<H1Pool>,
-    target_port: u16,
-    head: &Request<()>,
-    body: &mut RequestBody,
-    interim: &Interim,
-) -> Result<Answered, Failure> {
-    match app.send(head, body, interim).await {
-        Ok(answer) => Ok(Underway::of_h1(answer)),
-        Err(error) => {
-            tracing::debug!(error = crate::error_chain(&error), "the app gave no answer");
-            Err(match error {
-                H1Error::Connect { .. } => Failure::NeverRan(Rejection::AppRefused { target_port }),
-                H1Error::ConnectTimeout { .. } => {
-                    Failure::NeverRan(Rejection::AppConnectTimeout { target_port, limit: CONNECT_MAX })
-                }
-                H1Error::Malformed(malformed) => {
-                    Failure::Final(Rejection::AppNotHttp { target_port, malformed: Some(malformed) })
-                }
-                H1Error::Broken(_) => Failure::Final(Rejection::AppReset { target_port }),
-                H1Error::Source => Failure::Final(Rejection::MalformedRequest { why: "its body broke off" }),
-            })
-        }
-    }
 }
 
 /// Ends `attempt` at the route's deadline.

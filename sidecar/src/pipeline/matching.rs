@@ -19,6 +19,7 @@ use outrider_shared::{RuleId, ServiceId, SpiffeId};
 use super::authorize::Authorization;
 use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
+use super::upgrade::Tunnel;
 
 mod authority;
 mod rule;
@@ -101,6 +102,31 @@ pub enum Protocol {
     Grpc,
 }
 
+/// Whether a port of `app_protocol` takes a request that asks for `tunnel`. What is opaque goes to ports that are declared
+/// so, and nothing else does: a tunnel into an HTTP port would carry requests past every rule about them.
+fn takes(app_protocol: AppProtocol, tunnel: Option<Tunnel>) -> Result<(), Rejection> {
+    match (app_protocol, tunnel) {
+        (AppProtocol::Tcp, Some(Tunnel::Connect)) => Ok(()),
+        (AppProtocol::Tcp, _) => Err(Rejection::MalformedRequest { why: "the port carries TCP, not HTTP" }),
+        (_, Some(Tunnel::Connect)) => {
+            Err(Rejection::MalformedRequest { why: "CONNECT leads only to ports whose appProtocol is tcp" })
+        }
+        (AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc, _) => Ok(()),
+    }
+}
+
+impl Target {
+    pub fn takes(&self, tunnel: Option<Tunnel>) -> Result<(), Rejection> {
+        takes(self.app_protocol, tunnel)
+    }
+}
+
+impl LocalTarget {
+    pub fn takes(&self, tunnel: Option<Tunnel>) -> Result<(), Rejection> {
+        takes(self.app_protocol, tunnel)
+    }
+}
+
 impl Protocol {
     /// gRPC is `application/grpc`, alone or before `+` or `;`; not `application/grpc-web`.
     pub fn of(headers: &HeaderMap) -> Self {
@@ -121,12 +147,24 @@ pub struct RequestView<'a> {
     target: &'a NormalTarget,
     headers: &'a HeaderMap,
     protocol: Protocol,
+    opaque: bool,
 }
 
 impl<'a> RequestView<'a> {
     pub fn new(method: &'a Method, target: &'a NormalTarget, headers: &'a HeaderMap) -> Self {
-        Self { method, target, headers, protocol: Protocol::of(headers) }
+        Self { method, target, headers, protocol: Protocol::of(headers), opaque: false }
     }
+
+    /// The same of a tunnel into which nobody sees.
+    pub fn opaque(self) -> Self {
+        Self { opaque: true, ..self }
+    }
+
+    /// Whether there is nothing to match operations on.
+    pub fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
     pub fn method(&self) -> &'a Method {
         self.method
     }

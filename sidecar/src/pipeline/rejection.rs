@@ -155,6 +155,8 @@ pub enum Rejection {
     AppReset {
         target_port: u16,
     },
+    /// The app did not go over to the protocol that the client asked for, which over HTTP/2 cannot be told otherwise.
+    UpgradeRefused,
     /// Inbound: what the app answered is not HTTP.
     AppNotHttp {
         target_port: u16,
@@ -336,6 +338,9 @@ impl Rejection {
             }
             Self::AppReset { target_port } => {
                 write!(text, "the app on port {target_port} closed the connection before an answer")
+            }
+            Self::UpgradeRefused => {
+                write!(text, "the app did not go over to the protocol that was asked for")
             }
             Self::AppNotHttp { target_port, malformed: None } => {
                 write!(text, "what the app on port {target_port} answered is not HTTP")

@@ -9,7 +9,7 @@ use http::{HeaderValue, Uri};
 use http_body::Body as _;
 use rand::RngCore as _;
 
-use super::accept::{EXPLAIN, FORM, HOPS, TARGET};
+use super::accept::{EXPLAIN, FORM, Form, HOPS, TARGET};
 use super::choose::{REDISPATCHES_MAX, Tried};
 use super::find::Found;
 use super::forward::{Deadline, Outgoing, RequestBody};
@@ -34,6 +34,8 @@ pub struct Routed<'t> {
     pub(super) outgoing: Outgoing,
     pub(super) body: RequestBody,
     pub(super) explain: bool,
+    /// How the app spoke.
+    pub(super) form: Form,
     started: Instant,
 }
 
@@ -71,7 +73,8 @@ pub async fn route<'t>(
         .path_and_query(accepted.target.into_inner())
         .build()
         .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
-    let outgoing = Outgoing { method: accepted.head.method, uri, fields };
+    backend.target.takes(accepted.tunnel).map_err(refused)?;
+    let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel: accepted.tunnel };
     let body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, KEPT_BYTES_MAX));
     if let Some(trace) = &mut record.trace {
         trace.goes_to(&backend.target);
@@ -88,6 +91,7 @@ pub async fn route<'t>(
         outgoing,
         body,
         explain: accepted.explain,
+        form: accepted.form,
         started: record.started(),
     })
 }

@@ -18,3 +18,4 @@ mod routes;
 mod shop;
 mod third_party;
 mod traces;
+mod tunnels;

@@ -211,6 +211,11 @@ async fn inbound(seen: &mut Seen, caller: &Sidecar, offline: &Offline, web: &Pla
     seen.provoke("app_not_http", caller, || Call::get("web.test:8083", "/ok")).await;
     seen.provoke("app_reset", caller, || Call::new(Method::POST, WEB, "/ok").plan("close")).await;
 
+    // The app answers 200, as if nothing had been asked.
+    let websocket = Call::get(WEB, "/ok").extended_connect("websocket");
+    let refused = wait::bounded("upgrade_refused", websocket.send(caller.outbound())).await.unwrap();
+    seen.put("upgrade_refused", refused, None);
+
     let hello = Hello::of(offline.authority.issue(&Wanted::new("spiffe://test.mesh/ns/test/sa/caller")));
     seen.provoke_as("malformed_target", &hello, web, &[]).await;
     seen.provoke_as("misdirected", &hello, web, &[Hello::target("test/other:8080")]).await;

@@ -90,6 +90,11 @@ fn edges(
             );
             continue;
         };
+        if target.app_protocol == AppProtocol::Tcp {
+            let message = format!("targetPort {target_port} carries TCP, and an edge speaks HTTP");
+            let help = "give the port another appProtocol, or take the edge away".to_owned();
+            checker.report(entry.file, &raw.target_port.place, message, help);
+        }
         let forwarded = match &raw.forwarded {
             Some(given) => mesh::forwarded(given, entry.file, checker),
             None => mesh.forwarded.clone(),
@@ -157,5 +162,6 @@ fn app_protocol(word: AppProtocolWord) -> AppProtocol {
         AppProtocolWord::Http => AppProtocol::Http1,
         AppProtocolWord::Http2 | AppProtocolWord::H2c => AppProtocol::Http2,
         AppProtocolWord::Grpc => AppProtocol::Grpc,
+        AppProtocolWord::Tcp => AppProtocol::Tcp,
     }
 }

@@ -100,11 +100,11 @@ choice! {
         "http2" => Http2,
         "kubernetes.io/h2c" => H2c,
         "grpc" => Grpc,
+        "tcp" => Tcp,
     } not built {
-        "tcp" => "accepted: http, http2, kubernetes.io/h2c, grpc",
-        "https" => "accepted: http, http2, kubernetes.io/h2c, grpc; the sidecars encrypt between peers",
-        "kubernetes.io/ws" => "accepted: http, http2, kubernetes.io/h2c, grpc",
-        "kubernetes.io/wss" => "accepted: http, http2, kubernetes.io/h2c, grpc",
+        "https" => "accepted: http, http2, kubernetes.io/h2c, grpc, tcp; the sidecars encrypt between peers",
+        "kubernetes.io/ws" => "accepted: http, http2, kubernetes.io/h2c, grpc, tcp",
+        "kubernetes.io/wss" => "accepted: http, http2, kubernetes.io/h2c, grpc, tcp",
     }
 }
 

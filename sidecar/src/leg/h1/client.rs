@@ -138,6 +138,18 @@ impl H1Pool {
         })
     }
 
+    /// A connection of its own for bytes that nobody looks at.
+    pub async fn open(self: &Rc<Self>) -> Result<H1Answer, H1Error> {
+        let conn = self.connect().await?;
+        let content = conn.begin(Framing::Tunnel);
+        conn.decide(Tunnel::Open);
+        Ok(H1Answer {
+            response: Response::new(Body::from_h1(content)),
+            sink: H1Sink::new(&conn, Encoding::Raw),
+            reuse: Reuse { pool: Rc::clone(self), conn, keep_alive: false },
+        })
+    }
+
     async fn exchange(
         self: &Rc<Self>,
         conn: Rc<Conn>,
@@ -287,9 +299,9 @@ fn poll_request(
     }
 }
 
-/// What HTTP/1.1 says instead of extended CONNECT.
-pub fn ask_upgrade(head: &mut Request<()>, protocol: HeaderValue) {
-    *head.method_mut() = Method::GET;
+/// Makes of a head the wish to go over to `protocol`.
+pub fn ask_upgrade(head: &mut Request<()>, protocol: &'static str) {
     head.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    head.headers_mut().insert(UPGRADE, protocol);
+    head.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
+    head.extensions_mut().insert(h2::ext::Protocol::from_static(protocol));
 }

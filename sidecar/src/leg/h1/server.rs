@@ -30,6 +30,7 @@ use crate::leg::service::Service;
 use crate::leg::wire::Wire;
 use crate::listen::turned;
 use crate::pipeline::answer::Answer;
+use crate::pipeline::upgrade;
 
 /// A head that has begun must be whole within this time. 10 s: a slow link sends 16 KiB in less.
 const HEAD_MAX: Duration = Duration::from_secs(10);
@@ -145,7 +146,7 @@ async fn answer<S: Service>(
     shape: Shape,
     finishing: bool,
 ) -> Result<After, Broken> {
-    let upgrade = upgrade(&mut request, &shape);
+    let upgrade = asked_upgrade(&mut request, &shape);
     let exchange = Exchange {
         method: request.method().clone(),
         version: shape.version,
@@ -193,16 +194,13 @@ async fn answer<S: Service>(
 
 /// The protocol that a request asks to go over to, in the shape in which HTTP/2 asks for it; anything else in `Upgrade`
 /// may be ignored (RFC 9110, section 7.8).
-fn upgrade(request: &mut Request<()>, shape: &Shape) -> Option<HeaderValue> {
+fn asked_upgrade(request: &mut Request<()>, shape: &Shape) -> Option<HeaderValue> {
     if !shape.upgrade || shape.framing != Framing::None || *request.method() != Method::GET {
         return None;
     }
     let protocol = request.headers().get(UPGRADE)?.clone();
-    let name = protocol.to_str().ok()?.to_ascii_lowercase();
-    if !crate::pipeline::upgrade::is_allowed(&name) {
-        return None;
-    }
-    request.extensions_mut().insert(h2::ext::Protocol::from(name.as_str()));
+    let name = upgrade::allowed(protocol.to_str().ok()?)?;
+    request.extensions_mut().insert(h2::ext::Protocol::from_static(name));
     Some(protocol)
 }
 

@@ -348,6 +348,16 @@ impl Rejection {
                 title: "The app broke off before it answered",
                 next_step: "See the app's log: it crashed, or closes connections that it is still asked on.",
             },
+            Self::UpgradeRefused => Row {
+                status: StatusCode::BAD_GATEWAY,
+                proxy_status_error: "http_upgrade_failed",
+                flag: Flag::Upe,
+                label: "upgrade_refused",
+                retry: Retry::MayHaveRun,
+                grpc_status: GrpcStatus::Unavailable,
+                title: "The app did not go over to the protocol",
+                next_step: "See whether the app serves WebSockets at this path.",
+            },
             Self::AppNotHttp { .. } => Row {
                 status: StatusCode::BAD_GATEWAY,
                 proxy_status_error: "http_protocol_error",

@@ -75,7 +75,8 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
         Rejection::DeniedByDefault { .. } => Rejection::AppRefused { target_port: 8080 },
         Rejection::AppRefused { .. } => Rejection::AppConnectTimeout { target_port: 8080, limit },
         Rejection::AppConnectTimeout { .. } => Rejection::AppReset { target_port: 8080 },
-        Rejection::AppReset { .. } => Rejection::AppNotHttp { target_port: 8080, malformed: None },
+        Rejection::AppReset { .. } => Rejection::UpgradeRefused,
+        Rejection::UpgradeRefused => Rejection::AppNotHttp { target_port: 8080, malformed: None },
         Rejection::AppNotHttp { .. } => return None,
     })
 }
@@ -132,6 +133,7 @@ fn every_error_is_one_that_rfc_9209_registers() {
         "destination_ip_prohibited",
         "connection_refused",
         "connection_terminated",
+        "http_upgrade_failed",
         "connection_timeout",
         "connection_limit_reached",
         "tls_protocol_error",

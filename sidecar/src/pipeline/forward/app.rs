@@ -1,0 +1,191 @@
+//! To the own app, in the protocol that it is declared to speak.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use outrider_shared::snapshot::AppProtocol;
+
+use super::{Answered, Failure, Forwarded, Outgoing, RequestBody, Underway, commit, over_h2};
+use crate::leg::body::Body;
+use crate::leg::h1::client::{H1Error, H1Pool, ask_upgrade};
+use crate::leg::interim::Interim;
+use crate::leg::pump::Pump;
+use crate::mesh::{CONNECT_MAX, ConnectError};
+use crate::pipeline::accept::{HOPS, WAY, XFCC};
+use crate::pipeline::admit::AdmittedToApp;
+use crate::pipeline::find::FoundPort;
+use crate::pipeline::identify::{InboundConnection, WayIn};
+use crate::pipeline::record::Record;
+use crate::pipeline::refused::Refused;
+use crate::pipeline::rejection::Rejection;
+use crate::pipeline::upgrade::{self, Handshake, Tunnel};
+use crate::pipeline::{headers, way};
+use crate::shard::AppPort;
+use crate::upstream::share::NoConnection;
+
+pub async fn to_app(
+    from: &InboundConnection,
+    admitted: AdmittedToApp<'_>,
+    record: &mut Record,
+    interim: &Interim,
+) -> Result<Forwarded, Refused> {
+    let AdmittedToApp { authorized, app, permit } = admitted;
+    record.goes_to(&app.share.stats);
+    let FoundPort { identified, local, .. } = authorized.found;
+    let accepted = identified.accepted;
+    let explain = accepted.explain;
+    let sent_at = Instant::now();
+    let mut fields = accepted.head.headers;
+    if accepted.hops > 0 {
+        // An app that passes it on lets its own sidecar see a circle.
+        fields.insert(&HOPS, HeaderValue::from(u16::from(accepted.hops)));
+    }
+    if let Some(certificate) = &from.certificate {
+        fields.insert(&XFCC, certificate.clone());
+    }
+    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
+    let (tunnel, form) = (accepted.tunnel, accepted.form);
+    let mut handshake = None;
+    let mut answered = match local.app_protocol {
+        AppProtocol::Tcp => over_tcp(&app.h1, local.target_port).await,
+        AppProtocol::Http1 => {
+            if tunnel.is_some() {
+                handshake = Some(Handshake::with_http1(&mut fields, &mut *from.shard.rng.borrow_mut()));
+            }
+            let mut head = Request::new(());
+            *head.method_mut() = accepted.head.method;
+            *head.uri_mut() = Uri::from(accepted.target.into_inner());
+            let host = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
+            fields.insert(HOST, host.expect("an authority is a legal field value"));
+            *head.headers_mut() = fields;
+            if let Some(Tunnel::Upgrade(protocol)) = tunnel {
+                ask_upgrade(&mut head, protocol);
+            }
+            over_h1(&app.h1, local.target_port, &head, &mut body, interim).await
+        }
+        AppProtocol::Http2 | AppProtocol::Grpc => {
+            if tunnel.is_some() {
+                handshake = Some(Handshake::with_http2(&mut fields));
+            }
+            let uri = Uri::builder()
+                .scheme(Scheme::HTTP)
+                .authority(accepted.authority)
+                .path_and_query(accepted.target.into_inner())
+                .build()
+                .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
+            let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel };
+            over_app_h2(&app, local.target_port, &outgoing, &mut body, interim).await
+        }
+    };
+    match &mut answered {
+        Ok((_, underway)) => commit(&mut body, underway),
+        Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) => {
+            record.malformed_answer(*malformed);
+        }
+        Err(_) => {}
+    }
+    let refused = |rejection| Refused { rejection, rule: None, target: Some((*local.name).into()) };
+    let (mut response, mut held) = answered.map_err(|failure| match failure {
+        Failure::NeverRan(rejection) | Failure::Final(rejection) => refused(rejection),
+    })?;
+    held.held.permit = Some(permit);
+    let fields = response.headers_mut();
+    headers::remove_hop_by_hop(fields);
+    headers::strip_reserved(fields);
+    if explain {
+        fields.insert(&WAY, way::inbound(&identified.principal, local.target_port, sent_at));
+    }
+    if let Some(tunnel) = tunnel {
+        let opened = opens(&response, local.app_protocol);
+        if let (true, Some(handshake)) = (opened, handshake) {
+            handshake.finish(response.headers_mut()).map_err(refused)?;
+        }
+        match (opened, from.way_in()) {
+            (true, WayIn::Mesh) => upgrade::mark_opened(&mut response),
+            // Its client's sidecar settles it.
+            (false, WayIn::Mesh) => {}
+            (_, WayIn::Edge { .. } | WayIn::Plaintext { .. }) => {
+                upgrade::settle(&mut response, tunnel, opened, form).map_err(refused)?;
+            }
+        }
+    }
+    Ok(Forwarded { response, held: held.held, deadline: None })
+}
+
+/// Whether the app's answer to an upgrade makes the connection a tunnel.
+fn opens(response: &Response<Body>, app_protocol: AppProtocol) -> bool {
+    match app_protocol {
+        AppProtocol::Tcp => true,
+        AppProtocol::Http1 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
+        AppProtocol::Http2 | AppProtocol::Grpc => response.status().is_success(),
+    }
+}
+
+async fn over_app_h2(
+    app: &AppPort,
+    target_port: u16,
+    outgoing: &Outgoing,
+    body: &mut RequestBody,
+    interim: &Interim,
+) -> Result<Answered, Failure> {
+    let endpoint =
+        app.share.endpoints().first().map(Rc::clone).expect("the app's share has its one endpoint");
+    let connection = app.share.connection(&endpoint).await.map_err(|error| {
+        Failure::NeverRan(match error {
+            NoConnection::Full => Rejection::ConcurrencyLimit { limit: app.share.upstream.leases.limit() },
+            NoConnection::Connect(error) => match *error {
+                ConnectError::TcpTimeout { .. } => {
+                    Rejection::AppConnectTimeout { target_port, limit: CONNECT_MAX }
+                }
+                ConnectError::Http2 { .. } | ConnectError::HandshakeTimeout { .. } => {
+                    Rejection::AppNotHttp { target_port, malformed: None }
+                }
+                ConnectError::NoIdentity
+                | ConnectError::Tcp { .. }
+                | ConnectError::Peer { .. }
+                | ConnectError::Tls { .. } => Rejection::AppRefused { target_port },
+            },
+        })
+    })?;
+    over_h2(&connection, outgoing, body, Rejection::AppReset { target_port }, interim).await
+}
+
+/// To an app of which nothing is looked at.
+async fn over_tcp(app: &Rc<H1Pool>, target_port: u16) -> Result<Answered, Failure> {
+    let opened = app.open().await.map_err(|error| app_failure(error, target_port))?;
+    Ok(Underway::of_h1(opened))
+}
+
+/// Over HTTP/1.1, to the app.
+async fn over_h1(
+    app: &Rc<H1Pool>,
+    target_port: u16,
+    head: &Request<()>,
+    body: &mut RequestBody,
+    interim: &Interim,
+) -> Result<Answered, Failure> {
+    match app.send(head, body, interim).await {
+        Ok(answer) => Ok(Underway::of_h1(answer)),
+        Err(error) => Err(app_failure(error, target_port)),
+    }
+}
+
+fn app_failure(error: H1Error, target_port: u16) -> Failure {
+    tracing::debug!(error = crate::error_chain(&error), "the app gave no answer");
+    match error {
+        H1Error::Connect { .. } => Failure::NeverRan(Rejection::AppRefused { target_port }),
+        H1Error::ConnectTimeout { .. } => {
+            Failure::NeverRan(Rejection::AppConnectTimeout { target_port, limit: CONNECT_MAX })
+        }
+        H1Error::Malformed(malformed) => {
+            Failure::Final(Rejection::AppNotHttp { target_port, malformed: Some(malformed) })
+        }
+        H1Error::Broken(_) => Failure::Final(Rejection::AppReset { target_port }),
+        H1Error::Source => Failure::Final(Rejection::MalformedRequest { why: "its body broke off" }),
+    }
+}

@@ -1,0 +1,142 @@
+//! What is no request and answer: WebSockets, CONNECT, and TCP of which nothing is looked at.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use http::Method;
+use outrider_tests::app::Speaks;
+use outrider_tests::call::Call;
+use outrider_tests::loopback::port;
+use outrider_tests::mesh::{Mesh, Pod};
+use outrider_tests::{call, net, policy, process, third_party, tools, wait};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+async fn pair(app: &str) -> (Mesh, Pod, Pod) {
+    let mesh = mesh(app).await;
+    let caller = mesh.pod("caller").upstream("test/app", 8080).start().await;
+    let app = mesh.pod("app").start().await;
+    (mesh, caller, app)
+}
+
+async fn mesh(app: &str) -> Mesh {
+    Mesh::start(&policy::documents(&[policy::OPEN, &policy::http("caller", 8080), app])).await
+}
+
+/// The same with an app of the harness.
+async fn pair_with_app() -> (Mesh, Pod, Pod) {
+    let mesh = mesh(&policy::http("app", 8080)).await;
+    let caller = mesh.pod("caller").start().await;
+    let app = mesh.pod("app").app(port::APP, Speaks::Http1).start().await;
+    caller.sidecar.sees("test/app", 1).await;
+    (mesh, caller, app)
+}
+
+fn tcp() -> String {
+    policy::service("app", "ports: [{port: 8080, targetPort: 21080, appProtocol: tcp}]")
+}
+
+/// The verdicts of the cases against a server at `address`.
+async fn autobahn(python: &std::path::Path, address: SocketAddr) -> BTreeMap<String, String> {
+    let script = third_party::script("autobahn.py");
+    let printed = process::run(python, [script.display().to_string(), address.to_string()]).await;
+    let verdicts = printed.lines().filter_map(|line| line.split_once('\t'));
+    verdicts.map(|(case, verdict)| (case.to_owned(), verdict.to_owned())).collect()
+}
+
+#[tokio::test]
+async fn no_case_of_autobahn_comes_out_differently_through_two_sidecars() {
+    let Some(python) = tools::WEBSOCKETS.find() else { return };
+    let (mesh, caller, app) = pair(&policy::http("app", 8080)).await;
+    let address = app.sidecar.at(port::APP);
+    let _server = third_party::websocket_server(&python, mesh.folder(), address).await;
+    caller.sidecar.sees("test/app", 1).await;
+    let direct = autobahn(&python, address).await;
+    let through = autobahn(&python, caller.sidecar.upstream(0)).await;
+    assert!(direct.len() > 250, "{direct:?}");
+    assert_eq!(direct, through);
+}
+
+#[tokio::test]
+async fn an_upgrade_that_nobody_may_ask_for_is_an_ordinary_request() {
+    let (_mesh, caller, app) = pair_with_app().await;
+    let request = "GET /a HTTP/1.1\r\nHost: app.test:8080\r\nConnection: Upgrade, HTTP2-Settings, close\r\n\
+                   Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n";
+    let answer = call::raw(caller.outbound(), request.as_bytes()).await.unwrap();
+    assert_eq!(answer.status, 200);
+    let seen = app.app().seen().pop().unwrap();
+    for gone in ["upgrade", "http2-settings"] {
+        assert_eq!(seen.header(gone), None, "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_that_ignores_the_wish_for_a_websocket_answers_as_ever() {
+    let (_mesh, caller, app) = pair_with_app().await;
+    let request = "GET /a HTTP/1.1\r\nHost: app.test:8080\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let mut client = TcpStream::connect(caller.outbound()).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    // The connection goes on as one of HTTP/1.1.
+    client.write_all(b"GET /b HTTP/1.1\r\nHost: app.test:8080\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answers = String::new();
+    wait::bounded("both answers", client.read_to_string(&mut answers)).await.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{answers}");
+    assert_eq!(app.app().seen().len(), 2);
+}
+
+#[tokio::test]
+async fn tcp_passes_byte_for_byte_and_each_half_closes_by_itself() {
+    let (_mesh, caller, app) = pair(&tcp()).await;
+    let _echo = net::echo(app.sidecar.at(port::APP)).await;
+    caller.sidecar.sees("test/app", 1).await;
+    let mut listener = TcpStream::connect(caller.sidecar.upstream(0)).await.unwrap();
+    echoes(&mut listener).await;
+    let mut connect = TcpStream::connect(caller.outbound()).await.unwrap();
+    let head = "CONNECT app.test:8080 HTTP/1.1\r\nHost: app.test:8080\r\n\r\n";
+    connect.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 19];
+    wait::bounded("the answer to CONNECT", connect.read_exact(&mut answer)).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK\r\n\r\n");
+    echoes(&mut connect).await;
+}
+
+/// Sends a mebibyte, closes that half, and reads it back to the end.
+async fn echoes(stream: &mut TcpStream) {
+    let sent: Vec<u8> = (0..1_u32 << 20).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let (mut read, mut write) = stream.split();
+    let writing = async {
+        write.write_all(&sent).await.unwrap();
+        write.shutdown().await.unwrap();
+    };
+    let mut got = Vec::new();
+    let ((), read) =
+        wait::bounded("the echo", async { tokio::join!(writing, read.read_to_end(&mut got)) }).await;
+    read.unwrap();
+    assert!(got == sent, "{} of {} bytes came back", got.len(), sent.len());
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard_at_once() {
+    let (_mesh, caller, app) = pair(&tcp()).await;
+    let _greets = net::greets(app.sidecar.at(port::APP), b"220 mail ESMTP\r\n").await;
+    caller.sidecar.sees("test/app", 1).await;
+    let mut stream = TcpStream::connect(caller.sidecar.upstream(0)).await.unwrap();
+    let mut greeting = [0; 16];
+    wait::bounded("the greeting", stream.read_exact(&mut greeting)).await.unwrap();
+    assert_eq!(&greeting, b"220 mail ESMTP\r\n");
+}
+
+#[tokio::test]
+async fn http_does_not_reach_a_tcp_port_nor_a_tunnel_an_http_port() {
+    let (_mesh, caller, app) = pair(&tcp()).await;
+    let _echo = net::echo(app.sidecar.at(port::APP)).await;
+    caller.sidecar.sees("test/app", 1).await;
+    let refused = Call::get("app.test:8080", "/").send(caller.outbound()).await.unwrap();
+    assert_eq!(refused.refusal().label, "malformed_request");
+    let refused = Call::new(Method::GET, "caller.test:8080", "/").send(caller.outbound()).await.unwrap();
+    assert_eq!(refused.refusal().label, "no_endpoint");
+    let connect = "CONNECT caller.test:8080 HTTP/1.1\r\nHost: caller.test:8080\r\nConnection: close\r\n\r\n";
+    let refused = call::raw(caller.outbound(), connect.as_bytes()).await.unwrap();
+    assert_eq!(refused.refusal().label, "malformed_request");
+}
