@@ -156,6 +156,7 @@ impl<'a> RequestView<'a> {
     }
 
     /// The same of a tunnel into which nobody sees.
+    #[must_use]
     pub fn opaque(self) -> Self {
         Self { opaque: true, ..self }
     }

@@ -157,7 +157,7 @@ async fn over_app_h2(
 
 /// To an app of which nothing is looked at.
 async fn over_tcp(app: &Rc<H1Pool>, target_port: u16) -> Result<Answered, Failure> {
-    let opened = app.open().await.map_err(|error| app_failure(error, target_port))?;
+    let opened = app.open().await.map_err(|error| app_failure(&error, target_port))?;
     Ok(Underway::of_h1(opened))
 }
 
@@ -171,19 +171,19 @@ async fn over_h1(
 ) -> Result<Answered, Failure> {
     match app.send(head, body, interim).await {
         Ok(answer) => Ok(Underway::of_h1(answer)),
-        Err(error) => Err(app_failure(error, target_port)),
+        Err(error) => Err(app_failure(&error, target_port)),
     }
 }
 
-fn app_failure(error: H1Error, target_port: u16) -> Failure {
-    tracing::debug!(error = crate::error_chain(&error), "the app gave no answer");
+fn app_failure(error: &H1Error, target_port: u16) -> Failure {
+    tracing::debug!(error = crate::error_chain(error), "the app gave no answer");
     match error {
         H1Error::Connect { .. } => Failure::NeverRan(Rejection::AppRefused { target_port }),
         H1Error::ConnectTimeout { .. } => {
             Failure::NeverRan(Rejection::AppConnectTimeout { target_port, limit: CONNECT_MAX })
         }
         H1Error::Malformed(malformed) => {
-            Failure::Final(Rejection::AppNotHttp { target_port, malformed: Some(malformed) })
+            Failure::Final(Rejection::AppNotHttp { target_port, malformed: Some(*malformed) })
         }
         H1Error::Broken(_) => Failure::Final(Rejection::AppReset { target_port }),
         H1Error::Source => Failure::Final(Rejection::MalformedRequest { why: "its body broke off" }),
