@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::leg::h1::client::H1Pool;
 use crate::leg::h1::scan::Limits;
-use crate::leg::h2_client::H2Connection;
+use crate::leg::h2_client::{H2Connection, Lane};
 use crate::mesh::{self, ConnectError, Dialer};
 use crate::stats::{ShardRecorder, Side, UpstreamShardStats};
 
@@ -200,7 +200,7 @@ impl Host {
         if let Some(open) = open {
             return Ok(open);
         }
-        let fresh = mesh::connect(&Dialer::App, self.address, None).await?;
+        let fresh = mesh::connect(&Dialer::App, self.address, None, Lane::Short).await?;
         if let Some(before) = self.h2.replace(Some(fresh.clone())) {
             before.retire();
         }

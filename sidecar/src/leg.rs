@@ -10,6 +10,7 @@ pub mod h1;
 pub mod h2_client;
 pub mod h2_server;
 pub mod interim;
+pub mod keepalive;
 pub mod opaque;
 pub mod patience;
 pub mod pump;

@@ -14,7 +14,7 @@ use rustls_pki_types::{ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use crate::leg::h2_client::H2Connection;
+use crate::leg::h2_client::{H2Connection, Lane};
 
 /// TCP connect to another sidecar. 1 s: one lost SYN is sent again within it.
 pub const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -72,6 +72,7 @@ pub async fn connect(
     dialer: &Dialer,
     address: SocketAddr,
     expected: Option<&SpiffeId>,
+    lane: Lane,
 ) -> Result<H2Connection, ConnectError> {
     let tcp = actix_rt::time::timeout(CONNECT_MAX, TcpStream::connect(address))
         .await
@@ -80,14 +81,14 @@ pub async fn connect(
         .map_err(|source| ConnectError::Tcp { address, source })?;
     let shaken = async {
         match dialer {
-            Dialer::App => H2Connection::start(tcp, None).await,
+            Dialer::App => H2Connection::start(tcp, lane, None).await,
             Dialer::Mesh(own) => {
                 let own = own.load_full().ok_or(ConnectError::NoIdentity)?;
                 let expected = expected.ok_or(ConnectError::NoIdentity)?;
                 let tls = handshake(&own, address, tcp, expected).await?;
                 let peer = identity::verified_peer(tls.get_ref().1.peer_certificates())
                     .map_err(|source| ConnectError::Peer { address, source })?;
-                H2Connection::start(tls, retire_at(&own.material, &peer)).await
+                H2Connection::start(tls, lane, retire_at(&own.material, &peer)).await
             }
         }
         .map_err(|source| ConnectError::Http2 { address, source })

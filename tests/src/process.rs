@@ -14,6 +14,8 @@ pub enum Signal {
     Terminate,
     /// Cannot be caught: what a crash looks like from outside.
     Kill,
+    /// It runs no more, and its sockets stay open: what a hung machine looks like from outside.
+    Stop,
 }
 
 /// A running program.
@@ -53,6 +55,7 @@ impl Process {
         let number = match signal {
             Signal::Terminate => libc::SIGTERM,
             Signal::Kill => libc::SIGKILL,
+            Signal::Stop => libc::SIGSTOP,
         };
         let id = i32::try_from(self.child.id()).expect("a process id is a positive i32");
         // The child has not been waited for, so the id is still its own.

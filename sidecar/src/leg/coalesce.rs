@@ -28,6 +28,8 @@ const KEPT_BYTES_MAX: usize = 4 << 10;
 pub enum Broken {
     #[error("HTTP/2")]
     Http2(#[from] h2::Error),
+    #[error("the peer does not answer")]
+    Gone,
     #[error("writing what was gathered")]
     Write(#[source] io::Error),
 }

@@ -10,10 +10,13 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{Request, Response};
+use rand::Rng as _;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
 
 use super::coalesce::{Broken, Flusher, coalescing};
 use super::interim::{INTERIM_MAX, Interim};
+use super::keepalive::{Keepalive, Peer};
 
 /// Room that we give a peer for each stream, in bytes: enough for 1 Gbit/s at 8 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -34,6 +37,10 @@ pub struct Load {
     closed: Cell<bool>,
     /// No new requests: it is about to be closed.
     retired: Cell<bool>,
+    /// No new requests while the peer does not answer.
+    stalled: Cell<bool>,
+    /// Requests that were sent on it so far.
+    sent: Cell<u64>,
     waker: Cell<Option<std::task::Waker>>,
 }
 
@@ -63,9 +70,29 @@ impl Load {
 pub struct H2Connection {
     send: SendRequest<Bytes>,
     load: Rc<Load>,
-    /// When it must not take new requests any more: before a certificate of either side ends.
-    pub retire_at: Option<Instant>,
+    lane: Lane,
+    /// When it must not take new requests any more: before a certificate of either side ends, and at a certain age.
+    pub retire_at: Instant,
+    /// Requests sent when it was last looked at, and since when there were no others.
+    idle: Rc<Cell<(u64, Instant)>>,
 }
+
+/// What a connection is for. Frames of one connection wait for each other, so what may take long has connections of its
+/// own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Requests that are over soon.
+    Short,
+    /// Tunnels, and content of [`LARGE_BYTES`] and more.
+    Long,
+}
+
+/// Content from this size on takes the long lane. 1 MiB: a stream's window, which it would fill.
+pub const LARGE_BYTES: u64 = 1 << 20;
+/// A connection is replaced after this time, less up to a fifth: rebalanced peers and rotated keys are seen. 1 h.
+const AGE_MAX: Duration = Duration::from_mins(60);
+/// A connection that no request was sent on for so long is closed. 5 minutes, as HTTP/1.1 clients of ours get.
+const IDLE_MAX: Duration = Duration::from_mins(5);
 
 /// A request that was sent; the answer is to come.
 pub struct Sent {
@@ -80,7 +107,7 @@ impl H2Connection {
     ///
     /// Waits for the answer to a first PING: in TLS 1.3 a client is done before the server has judged its certificate, and
     /// a request sent into a connection that is about to be refused could not be told from one that ran.
-    pub async fn start<T>(io: T, retire_at: Option<Instant>) -> Result<Self, h2::Error>
+    pub async fn start<T>(io: T, lane: Lane, retire_at: Option<Instant>) -> Result<Self, h2::Error>
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -93,16 +120,37 @@ impl H2Connection {
             .enable_push(false)
             .handshake::<_, Bytes>(io)
             .await?;
-        let mut ping = connection.ping_pong().expect("asked for once");
+        let mut keepalive = Keepalive::new(connection.ping_pong().expect("asked for once"));
+        keepalive.ask()?;
         let load = Rc::new(Load::default());
-        actix_rt::spawn(drive(connection, flusher, Rc::clone(&load)));
-        ping.ping(h2::Ping::opaque()).await?;
-        Ok(Self { send, load, retire_at })
+        let (answered, first) = oneshot::channel();
+        actix_rt::spawn(drive(connection, keepalive, flusher, Rc::clone(&load), answered));
+        first.await.unwrap_or_else(|_| Err(h2::Reason::CANCEL.into()))?;
+        let now = Instant::now();
+        let aged = now + AGE_MAX.mul_f64(rand::rng().random_range(0.8..1.0));
+        let retire_at = retire_at.map_or(aged, |at| at.min(aged));
+        Ok(Self { send, load, lane, retire_at, idle: Rc::new(Cell::new((0, now))) })
+    }
+
+    pub fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Whether it is too old, or has not been used for too long. Looked at each second.
+    pub fn is_due(&self, now: Instant) -> bool {
+        let (sent, since) = self.idle.get();
+        if sent != self.load.sent.get() || self.load.active.get() > 0 {
+            self.idle.set((self.load.sent.get(), now));
+            return self.retire_at <= now;
+        }
+        self.retire_at <= now || now.saturating_duration_since(since) > IDLE_MAX
     }
 
     /// Whether a request sent now would go out at once.
     pub fn has_room(&self) -> bool {
-        self.is_open() && (self.load.active.get() as usize) < self.send.current_max_send_streams()
+        self.is_open()
+            && !self.load.stalled.get()
+            && (self.load.active.get() as usize) < self.send.current_max_send_streams()
     }
 
     /// Whether the peer takes extended CONNECT (RFC 8441).
@@ -129,6 +177,7 @@ impl H2Connection {
     pub async fn send(&self, head: Request<()>, end: bool) -> Result<Sent, h2::Error> {
         let mut send = self.send.clone();
         self.load.active.set(self.load.active.get() + 1);
+        self.load.sent.set(self.load.sent.get() + 1);
         let slot = Slot(Rc::clone(&self.load));
         poll_fn(|cx| send.poll_ready(cx)).await?;
         let (answer, body) = send.send_request(head, end)?;
@@ -153,18 +202,33 @@ pub fn poll_answer(
     std::pin::Pin::new(&mut sent.answer).poll(cx)
 }
 
+/// `answered` is told of the first PING's answer, or of the connection's end before it.
 async fn drive<T>(
     connection: h2::client::Connection<super::coalesce::Coalescing<T>, Bytes>,
+    mut keepalive: Keepalive,
     mut flusher: Flusher<T>,
     load: Rc<Load>,
+    answered: oneshot::Sender<Result<(), h2::Error>>,
 ) where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut connection = Some(connection);
+    let mut answered = Some(answered);
     let outcome = poll_fn(|cx| {
         let Some(open) = connection.as_mut() else { return Poll::Ready(None) };
         if let Poll::Ready(ended) = std::pin::Pin::new(open).poll(cx) {
             return Poll::Ready(ended.err().map(Broken::Http2));
+        }
+        match keepalive.poll(load.active.get() > 0, cx) {
+            Ok(Peer::Gone) => return Poll::Ready(Some(Broken::Gone)),
+            Ok(peer) => load.stalled.set(peer == Peer::Stalled),
+            Err(error) => return Poll::Ready(Some(Broken::Http2(error))),
+        }
+        if !keepalive.is_waiting()
+            && let Some(first) = answered.take()
+        {
+            // Whoever asked may have gone.
+            let _ = first.send(Ok(()));
         }
         if load.retired.get() && load.active.get() == 0 {
             return Poll::Ready(None);
@@ -179,6 +243,9 @@ async fn drive<T>(
     load.closed.set(true);
     if let Some(error) = outcome {
         tracing::debug!(error = crate::error_chain(&error), "a connection to an upstream ended");
+        if let (Some(first), Broken::Http2(error)) = (answered, error) {
+            let _ = first.send(Err(error));
+        }
     }
     // The last frames of a connection that ended well (GOAWAY) may still be gathered.
     let finish = poll_fn(|cx| flusher.poll_finish(cx));

@@ -9,6 +9,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Response, Uri};
 
 use super::accept::{REFUSED, WAY};
@@ -21,8 +22,9 @@ use super::upgrade::{self, Tunnel};
 use super::{headers, way};
 use crate::leg::body::Body;
 use crate::leg::h1::client::H1Answer;
+use crate::leg::h1::framing;
 use crate::leg::h1::sink::H1Sink;
-use crate::leg::h2_client::{H2Connection, poll_answer};
+use crate::leg::h2_client::{H2Connection, LARGE_BYTES, Lane, poll_answer};
 use crate::leg::interim::Interim;
 use crate::leg::pump::{Pump, PumpError, Sink};
 use crate::mesh::{CONNECT_MAX, ConnectError};
@@ -42,6 +44,16 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// What kind of connection it takes.
+    fn lane(&self) -> Lane {
+        let length = self.fields.get(CONTENT_LENGTH).map(framing::content_length);
+        match length {
+            _ if self.tunnel.is_some() => Lane::Long,
+            Some(Ok(bytes)) if bytes >= LARGE_BYTES => Lane::Long,
+            _ => Lane::Short,
+        }
+    }
+
     /// Over HTTP/2.
     fn head(&self) -> Request<()> {
         let mut head = Request::new(());
@@ -105,7 +117,7 @@ pub async fn to_peer(
     let deadline = routed.deadline(began_at);
     let share = Rc::clone(&routed.share);
     let attempt = async {
-        let connection = share.connection(&chosen.endpoint).await;
+        let connection = share.connection(&chosen.endpoint, routed.outgoing.lane()).await;
         let connection = connection.map_err(|error| Failure::NeverRan(rejection_of(&error, &share)))?;
         let reset = Rejection::UpstreamReset { endpoint: chosen.address() };
         // What a first connection takes says nothing about the next request.

@@ -18,7 +18,7 @@ use super::actor::Lease;
 use super::balance::{PeakEwma, two_of};
 use super::machine::Input;
 use super::{Health, Snapshot, Upstream};
-use crate::leg::h2_client::H2Connection;
+use crate::leg::h2_client::{H2Connection, Lane};
 use crate::mesh::{self, ConnectError, Dialer};
 use crate::stats::{EndpointShardStats, ShardRecorder, Side, UpstreamShardStats};
 
@@ -99,8 +99,8 @@ impl Endpoint {
         self.stats.connections.set(self.connections.borrow().len() as u64);
     }
 
-    fn usable(&self) -> Option<H2Connection> {
-        self.connections.borrow().iter().find(|c| c.has_room()).cloned()
+    fn usable(&self, lane: Lane) -> Option<H2Connection> {
+        self.connections.borrow().iter().find(|c| c.lane() == lane && c.has_room()).cloned()
     }
 }
 
@@ -297,10 +297,14 @@ impl Share {
 
     /// A connection to `endpoint` with room for a request. Several callers share one attempt, which none of them can
     /// cancel.
-    pub async fn connection(self: &Rc<Self>, endpoint: &Rc<Endpoint>) -> Result<H2Connection, NoConnection> {
+    pub async fn connection(
+        self: &Rc<Self>,
+        endpoint: &Rc<Endpoint>,
+        lane: Lane,
+    ) -> Result<H2Connection, NoConnection> {
         let seen = endpoint.attempts.get();
         loop {
-            if let Some(connection) = endpoint.usable() {
+            if let Some(connection) = endpoint.usable(lane) {
                 return Ok(connection);
             }
             if endpoint.attempts.get() != seen
@@ -315,17 +319,17 @@ impl Share {
                     return Err(NoConnection::Full);
                 }
                 endpoint.connecting.set(true);
-                actix_rt::spawn(connect(Rc::clone(self), Rc::clone(endpoint)));
+                actix_rt::spawn(connect(Rc::clone(self), Rc::clone(endpoint), lane));
             }
             changed.await;
         }
     }
 
-    /// Retires connections whose certificates are about to end. Called by the shard each second.
+    /// Retires connections whose certificates are about to end, that are old, or that nobody uses. Called by the shard each second.
     pub fn sweep(&self, now: Instant) {
         for endpoint in self.endpoints().iter() {
             endpoint.connections.borrow_mut().retain(|connection| {
-                if connection.retire_at.is_some_and(|at| at <= now) {
+                if connection.is_due(now) {
                     connection.retire();
                 }
                 connection.is_open()
@@ -343,9 +347,9 @@ impl Share {
 }
 
 /// One attempt, in a task of its own: whoever began it may be cancelled.
-async fn connect(share: Rc<Share>, endpoint: Rc<Endpoint>) {
+async fn connect(share: Rc<Share>, endpoint: Rc<Endpoint>, lane: Lane) {
     let identity = share.identity.borrow().clone();
-    let connected = mesh::connect(&share.dialer, endpoint.address, identity.as_ref()).await;
+    let connected = mesh::connect(&share.dialer, endpoint.address, identity.as_ref(), lane).await;
     match connected {
         Ok(connection) => {
             endpoint.failure.take();

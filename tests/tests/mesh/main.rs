@@ -13,6 +13,7 @@ mod lifecycle;
 mod migration;
 mod outbound;
 mod paths;
+mod pool;
 mod rejections;
 mod routes;
 mod shop;

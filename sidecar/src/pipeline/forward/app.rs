@@ -135,7 +135,7 @@ async fn over_app_h2(
 ) -> Result<Answered, Failure> {
     let endpoint =
         app.share.endpoints().first().map(Rc::clone).expect("the app's share has its one endpoint");
-    let connection = app.share.connection(&endpoint).await.map_err(|error| {
+    let connection = app.share.connection(&endpoint, outgoing.lane()).await.map_err(|error| {
         Failure::NeverRan(match error {
             NoConnection::Full => Rejection::ConcurrencyLimit { limit: app.share.upstream.leases.limit() },
             NoConnection::Connect(error) => match *error {
