@@ -90,7 +90,7 @@ pub enum Lane {
 /// Content from this size on takes the long lane. 1 MiB: a stream's window, which it would fill.
 pub const LARGE_BYTES: u64 = 1 << 20;
 /// A connection is replaced after this time, less up to a fifth: rebalanced peers and rotated keys are seen. 1 h.
-const AGE_MAX: Duration = Duration::from_mins(60);
+const AGE_MAX: Duration = Duration::from_hours(1);
 /// A connection that no request was sent on for so long is closed. 5 minutes, as HTTP/1.1 clients of ours get.
 const IDLE_MAX: Duration = Duration::from_mins(5);
 

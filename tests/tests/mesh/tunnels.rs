@@ -1,4 +1,4 @@
-//! What is no request and answer: WebSockets, CONNECT, and TCP of which nothing is looked at.
+//! What is no request and answer: `WebSocket`s, CONNECT, and TCP of which nothing is looked at.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
