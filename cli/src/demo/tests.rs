@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -112,4 +112,32 @@ fn what_is_suggested_works_where_ports_were_moved() {
     assert!(moved.contains("stat --api http://127.0.0.1:1\n"), "{moved}");
     assert!(moved.contains("get http://orders/api/orders --via 127.0.0.1:2\n"), "{moved}");
     assert!(moved.contains("http://127.0.0.1:3/"), "{moved}");
+}
+
+/// The flags that plant a fault, with their values; written as `--flag=value` or as two words.
+fn faults(words: impl Iterator<Item = String>) -> BTreeMap<String, String> {
+    let words: Vec<String> =
+        words.flat_map(|word| word.splitn(2, '=').map(str::to_owned).collect::<Vec<_>>()).collect();
+    let named = |flag: &str| ["--delay", "--jitter", "--fail-ratio", "--fault-seed"].contains(&flag);
+    words.windows(2).filter(|pair| named(&pair[0])).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+#[test]
+fn the_compose_file_plants_the_faults_of_the_demo() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docker-compose.yml");
+    let text = std::fs::read_to_string(path).expect("the compose file is part of the repository");
+    let compose: serde_json::Value = serde_saphyr::from_str(&text).expect("the compose file is YAML");
+    let layout = layout(&[]);
+    let mut planted = 0;
+    for pod in &layout.pods {
+        let arguments = layout.app_arguments(pod, None);
+        let here = faults(arguments.into_iter().map(|word| word.into_string().expect("flags are ASCII")));
+        // Compose names a service's only replica by the service alone, as the demo does.
+        let command = compose["services"][pod.name]["command"].as_array();
+        let command = command.unwrap_or_else(|| panic!("{} has a command in the compose file", pod.name));
+        let there = faults(command.iter().map(|word| word.as_str().expect("words are texts").to_owned()));
+        assert_eq!(here, there, "of {}", pod.name);
+        planted += usize::from(there.contains_key("--fail-ratio"));
+    }
+    assert_eq!(planted, 1, "one replica has something wrong");
 }
