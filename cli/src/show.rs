@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use outrider_shared::ServiceId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{Api, ApiArgs, ApiError};
-use crate::screen::{Output, Redraw, Screen};
+use crate::screen::{Redraw, Screen};
 use crate::table::Palette;
 
 mod quota;
@@ -30,6 +30,22 @@ pub trait Shown {
     const PATH: &'static str;
     type Answer: Serialize + DeserializeOwned;
     fn table(answer: &Self::Answer, palette: Palette) -> Table;
+    /// With every column, however broad.
+    fn wide(answer: &Self::Answer, palette: Palette) -> Table {
+        Self::table(answer, palette)
+    }
+}
+
+/// What these commands print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// The same with every column, where the table leaves some out.
+    Wide,
+    /// One line of JSON for each answer.
+    Json,
 }
 
 #[derive(Debug, Args)]
@@ -38,7 +54,7 @@ pub struct ShowArgs {
     api: ApiArgs,
     /// What to print.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
-    output: Output,
+    output: Format,
     /// Show it anew each second until Ctrl-C.
     #[arg(short, long)]
     watch: bool,
@@ -71,11 +87,16 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str) -> anyhow::Result<()> {
     let api = Api::open(&args.api)?;
     let palette = Palette::from_environment();
     let mut screen = Screen::stdout();
+    let table = |answer: &S::Answer| match args.output {
+        Format::Table => Some(S::table(answer, palette)),
+        Format::Wide => Some(S::wide(answer, palette)),
+        Format::Json => None,
+    };
     let first = api.get::<S::Answer>(path).await?;
     if !args.watch {
-        match args.output {
-            Output::Json => screen.json(&first)?,
-            Output::Table => screen.line(&S::table(&first, palette).to_string())?,
+        match table(&first) {
+            None => screen.json(&first)?,
+            Some(table) => screen.line(&table.to_string())?,
         }
         return Ok(());
     }
@@ -84,13 +105,15 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str) -> anyhow::Result<()> {
     ticks.tick().await;
     loop {
         match (&answer, args.output) {
-            (Ok(answer), Output::Json) => screen.json(answer)?,
-            (Ok(answer), Output::Table) => {
-                screen.draw(&S::table(answer, palette).to_string(), Redraw::WholeScreen)?;
-            }
+            (Ok(answer), _) => match table(answer) {
+                None => screen.json(answer)?,
+                Some(table) => screen.draw(&table.to_string(), Redraw::WholeScreen)?,
+            },
             // It may come back: whoever watches wants to see that too.
-            (Err(error), Output::Json) => eprintln!("{error}"),
-            (Err(error), Output::Table) => screen.draw(&error.to_string(), Redraw::WholeScreen)?,
+            (Err(error), Format::Json) => eprintln!("{error}"),
+            (Err(error), Format::Table | Format::Wide) => {
+                screen.draw(&error.to_string(), Redraw::WholeScreen)?;
+            }
         }
         ticks.tick().await;
         answer = api.get(path).await;

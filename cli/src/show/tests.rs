@@ -98,25 +98,28 @@ fn many_peers_are_counted() {
     assert_eq!(peers(&[]), "-");
 }
 
-#[test]
-fn upstreams_have_a_row_for_each_endpoint_and_say_why_one_is_out() {
+fn upstreams() -> UpstreamsAnswer {
     let endpoint = |address: &str, cause: Option<&str>| EndpointView {
         address: address.to_owned(),
         state: if cause.is_some() { "Ejected" } else { "Healthy" }.to_owned(),
         cause: cause.map(str::to_owned),
-        retry_in_ms: cause.map(|_| 250),
+        retry_in_ms: cause.map(|_| 29_250),
         in_flight: 1,
         ewma_us: 4_200,
         ..EndpointView::default()
     };
     let upstream = UpstreamView {
         name: "shop/orders:8080".to_owned(),
-        requests: 120,
+        requests: 1_204_120,
+        failures: 7,
+        redispatches: 3,
         limit: 1_024,
         in_use: 2,
+        p50_us: 4_000,
+        p99_us: 120_000,
         endpoints: vec![
             endpoint("127.14.2.1:14006", None),
-            endpoint("127.14.2.2:14006", Some("connect refused")),
+            endpoint("127.14.2.222:14006", Some("opening the connection: Connection refused (os error 111)")),
         ],
         ..UpstreamView::default()
     };
@@ -126,12 +129,39 @@ fn upstreams_have_a_row_for_each_endpoint_and_say_why_one_is_out() {
         age_ms: 10,
         upstreams: vec![upstream],
     };
-    let lines = lines::<Upstreams>(&UpstreamsAnswer { sidecars: vec![sidecar] });
+    UpstreamsAnswer { sidecars: vec![sidecar] }
+}
+
+#[test]
+fn wide_upstreams_have_a_column_for_each_figure_and_say_in_full_why_an_endpoint_is_out() {
+    let mut table = Upstreams::wide(&upstreams(), Palette::Plain);
+    table.force_no_tty().set_width(250);
+    let lines: Vec<String> = table.lines().collect();
     let first = row(&lines, "127.14.2.1:14006");
-    assert_eq!(first[..3], ["shop/frontend 01234567", "shop/orders:8080", "120"]);
+    assert_eq!(first[..4], ["shop/frontend 01234567", "shop/orders:8080", "1204120", "7"]);
     assert_eq!(first[first.len() - 4..], ["127.14.2.1:14006", "Healthy", "1", "4.2 ms"]);
-    let second = row(&lines, "127.14.2.2:14006");
-    assert_eq!(second[1], "Ejected: connect refused, tried again in 250 ms");
+    let second = row(&lines, "127.14.2.222:14006");
+    let why = "Ejected: opening the connection: Connection refused (os error 111), tried again in 29250 ms";
+    assert_eq!(second[1], why);
+}
+
+#[test]
+fn upstreams_fit_into_100_columns_with_every_figure() {
+    let lines = lines::<Upstreams>(&upstreams());
+    for line in &lines {
+        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+    }
+    let first = row(&lines, "127.14.2.1:14006");
+    assert_eq!(first, ["shop/frontend", "shop/orders:8080", "127.14.2.1:14006", "Healthy", "1", "4.2 ms"]);
+    let second = row(&lines, "127.14.2.222:14006");
+    assert_eq!(
+        second,
+        ["01234567", "1204120 requests", "127.14.2.222:14006", "Ejected 29.2 s", "1", "4.2 ms"]
+    );
+    assert_eq!(row(&lines, "7 failed"), ["7 failed", "…used (os error 111)"]);
+    assert_eq!(row(&lines, "3 moved"), ["3 moved"]);
+    assert_eq!(row(&lines, "p99"), ["p50 4.0 ms, p99 120 ms"]);
+    assert_eq!(row(&lines, "permits"), ["2 of 1024 permits"]);
 }
 
 #[test]

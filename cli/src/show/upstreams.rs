@@ -1,4 +1,7 @@
 //! `outrider upstreams`: what each sidecar sends to, and how it finds it.
+//!
+//! Fits into 100 columns: what is known of an upstream as a whole is written below its name, beside its endpoints. With
+//! `-o wide` each figure has a column of its own.
 
 use comfy_table::{Cell, Table};
 use outrider_shared::api::{SidecarUpstreams, UpstreamsAnswer};
@@ -7,6 +10,9 @@ use outrider_shared::session::{EndpointView, UpstreamView};
 use super::Shown;
 use crate::table::{Palette, microseconds, number, short, table};
 
+/// Columns for why an endpoint is left out; all of it is in `-o wide`. 20: about what its address takes.
+const CAUSE_COLUMNS_MAX: usize = 20;
+
 pub struct Upstreams;
 
 impl Shown for Upstreams {
@@ -14,6 +20,29 @@ impl Shown for Upstreams {
     type Answer = UpstreamsAnswer;
 
     fn table(answer: &UpstreamsAnswer, palette: Palette) -> Table {
+        let mut table = table(palette, &["from", "upstream", "endpoint", "state", "busy", "ewma"]);
+        for sidecar in &answer.sidecars {
+            for upstream in &sidecar.upstreams {
+                let of = [sidecar.service.to_string(), short(sidecar.sidecar.as_str()).to_owned()];
+                let mut of = of.into_iter();
+                let mut about = about(upstream).into_iter();
+                let mut endpoints = endpoints(upstream, palette).into_iter();
+                loop {
+                    let (of, about, endpoint) = (of.next(), about.next(), endpoints.next());
+                    if of.is_none() && about.is_none() && endpoint.is_none() {
+                        break;
+                    }
+                    let mut row =
+                        vec![Cell::new(of.unwrap_or_default()), Cell::new(about.unwrap_or_default())];
+                    row.extend(endpoint.unwrap_or_else(empty));
+                    table.add_row(row);
+                }
+            }
+        }
+        table
+    }
+
+    fn wide(answer: &UpstreamsAnswer, palette: Palette) -> Table {
         let mut table = table(
             palette,
             &[
@@ -47,6 +76,60 @@ impl Shown for Upstreams {
         }
         table
     }
+}
+
+/// An upstream as a whole, in lines of at most 22 columns.
+fn about(upstream: &UpstreamView) -> Vec<String> {
+    let mut lines = vec![upstream.name.clone(), format!("{} requests", upstream.requests)];
+    for (count, what) in
+        [(upstream.failures, "failed"), (upstream.refusals, "refused"), (upstream.redispatches, "moved")]
+    {
+        if count > 0 {
+            lines.push(format!("{count} {what}"));
+        }
+    }
+    lines.push(format!("p50 {}, p99 {}", microseconds(upstream.p50_us), microseconds(upstream.p99_us)));
+    lines.push(format!("{} of {} permits", upstream.in_use, upstream.limit));
+    lines
+}
+
+/// A line for each endpoint, and one more for why it is left out.
+fn endpoints(upstream: &UpstreamView, palette: Palette) -> Vec<[Cell; 4]> {
+    if upstream.endpoints.is_empty() {
+        return vec![endpoint(None, palette)];
+    }
+    let mut lines = Vec::new();
+    for one in &upstream.endpoints {
+        let state = match one.retry_in_ms {
+            Some(ms) => format!("{} {}.{} s", one.state, ms / 1_000, ms / 100 % 10),
+            None => one.state.clone(),
+        };
+        lines.push([
+            Cell::new(&one.address),
+            if one.cause.is_some() { palette.bad(state) } else { palette.good(state) },
+            number(one.in_flight),
+            number(microseconds(one.ewma_us)),
+        ]);
+        if let Some(cause) = &one.cause {
+            let [_, state, in_flight, ewma] = empty();
+            lines.push([Cell::new(cut(cause)), state, in_flight, ewma]);
+        }
+    }
+    lines
+}
+
+/// The end of a cause is what the system said.
+fn cut(cause: &str) -> String {
+    let length = cause.chars().count();
+    if length <= CAUSE_COLUMNS_MAX {
+        return cause.to_owned();
+    }
+    let end: String = cause.chars().skip(length + 1 - CAUSE_COLUMNS_MAX).collect();
+    format!("…{end}")
+}
+
+fn empty() -> [Cell; 4] {
+    [(); 4].map(|()| Cell::new(""))
 }
 
 fn totals(sidecar: &SidecarUpstreams, upstream: &UpstreamView) -> Vec<Cell> {
