@@ -12,7 +12,6 @@ use bytes::Bytes;
 use clap::Args;
 use http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
-use outrider_shared::join::Problem;
 use outrider_shared::names;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -50,7 +49,15 @@ pub enum GetError {
 
 /// What the sidecar tells about the way (header `outrider-way`). What a later version adds is passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Way {
+#[serde(untagged)]
+pub enum Way {
+    Through(Through),
+    Stopped(Box<Stopped>),
+}
+
+/// A request that the outbound side sent on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Through {
     pub service: String,
     pub port: u16,
     /// `Kind/name#rule@revision` of the route.
@@ -68,14 +75,71 @@ pub struct Way {
     pub inbound: Option<InboundWay>,
 }
 
-/// What the inbound side adds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct InboundWay {
+#[serde(untagged)]
+pub enum InboundWay {
+    Through(InboundThrough),
+    Stopped(Box<Stopped>),
+}
+
+/// A request that the inbound side handed to its app.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InboundThrough {
     /// Whom it saw.
     pub peer: String,
     pub app_port: u16,
     /// The app's own time, to the head of its answer.
     pub app_us: u64,
+}
+
+/// A request that a sidecar refused.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// The stage's name: `accept`, `find`, `authorize`, `route`, `admit`, `choose`, `forward` or `egress`.
+    #[serde(rename = "stopped_at")]
+    pub stage: String,
+    /// The reason's label, as in the reference of refusals.
+    pub refusal: String,
+    /// `namespace/name:port`, as far as it was found.
+    #[serde(default)]
+    pub target: Option<String>,
+    #[serde(default)]
+    pub rule: Option<String>,
+    #[serde(default)]
+    pub looked_at: LookedAt,
+}
+
+/// What that stage looked at, as far as it is told.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LookedAt {
+    pub host: Option<String>,
+    pub method: Option<String>,
+    pub path: Option<String>,
+    pub peer: Option<String>,
+    pub services: Vec<String>,
+    pub more_services: usize,
+    pub rules: Vec<Miss>,
+    pub more_rules: usize,
+    pub policies: Vec<String>,
+    pub more_policies: usize,
+}
+
+/// A match of a route's rule that does not match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Miss {
+    #[serde(default)]
+    pub rule: Option<String>,
+    pub differs_in: String,
+}
+
+/// A refusal as a sidecar writes it into the answer's body (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    pub title: String,
+    pub status: u16,
+    #[serde(flatten)]
+    pub more: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Everything that is known of one request.
@@ -157,28 +221,36 @@ fn text(got: &Got) -> String {
     let _ = writeln!(text, "GET {}  {} in {:.1} ms", got.url, got.status, got.took_ms);
     let _ = writeln!(text, "└─ sidecar {}", got.via);
     match &got.way {
-        Some(way) => way_text(&mut text, way),
+        Some(Way::Through(way)) => through(&mut text, way),
+        Some(Way::Stopped(stopped)) => stop(&mut text, "   ", stopped),
         None => {
-            let _ = writeln!(text, "   └─ went no further, or the sidecar does not tell");
+            let _ = writeln!(text, "   └─ it does not tell the way");
         }
     }
     let _ = writeln!(text, "trace {}", got.trace);
     if let Some(status) = &got.proxy_status {
         let _ = writeln!(text, "proxy-status {status}");
     }
-    if let Some(problem) = &got.problem {
-        let _ = writeln!(text, "refused: {}", problem.title);
-        if let Some(detail) = &problem.detail {
-            let _ = writeln!(text, "         {detail}");
+    match &got.problem {
+        Some(problem) => refusal(&mut text, problem),
+        None => {
+            let _ = write!(text, "\n{}", got.body);
         }
-    } else {
-        let _ = write!(text, "\n{}", got.body);
     }
     text
 }
 
-fn way_text(text: &mut String, way: &Way) {
-    let rule = way.rule.as_deref().unwrap_or("no route: straight to the service");
+fn refusal(text: &mut String, problem: &Problem) {
+    let _ = writeln!(text, "refused: {}", problem.title);
+    for (key, shown) in [("detail", ""), ("refused_by", "by "), ("rule", "rule "), ("next_step", "→ ")] {
+        if let Some(told) = problem.more.get(key).and_then(serde_json::Value::as_str) {
+            let _ = writeln!(text, "         {shown}{told}");
+        }
+    }
+}
+
+fn through(text: &mut String, way: &Through) {
+    let rule = way.rule.as_deref().unwrap_or("none is attached to this port: straight to the service");
     let _ = writeln!(text, "   ├─ route {rule}");
     for gone in &way.redispatched_from {
         let _ = writeln!(text, "   ├─ {gone} was not there, so the request went elsewhere");
@@ -186,11 +258,56 @@ fn way_text(text: &mut String, way: &Way) {
     let (endpoint, identity) = (&way.endpoint, &way.identity);
     let (service, port, took) = (&way.service, way.port, microseconds(way.upstream_us));
     let _ = writeln!(text, "   └─ {service}:{port} at {endpoint} in {took}, over mTLS as {identity}");
-    if let Some(inbound) = &way.inbound {
-        let (seen, app_port, took) =
-            (principal(&inbound.peer), inbound.app_port, microseconds(inbound.app_us));
-        let _ = writeln!(text, "      └─ app on port {app_port} in {took}, called by {seen}");
+    match &way.inbound {
+        None => {}
+        Some(InboundWay::Stopped(stopped)) => stop(text, "      ", stopped),
+        Some(InboundWay::Through(inbound)) => {
+            let (seen, app_port, took) =
+                (principal(&inbound.peer), inbound.app_port, microseconds(inbound.app_us));
+            let _ = writeln!(text, "      └─ app on port {app_port} in {took}, called by {seen}");
+        }
     }
+}
+
+/// Where it stopped, and below it what was looked at.
+fn stop(text: &mut String, indent: &str, stopped: &Stopped) {
+    let _ = writeln!(text, "{indent}└─ stopped at {}: {}", stopped.stage, stopped.refusal);
+    let lines = looked_at(stopped);
+    for (position, line) in lines.iter().enumerate() {
+        let branch = if position + 1 == lines.len() { "└─" } else { "├─" };
+        let _ = writeln!(text, "{indent}   {branch} {line}");
+    }
+}
+
+fn looked_at(stopped: &Stopped) -> Vec<String> {
+    let seen = &stopped.looked_at;
+    let mut lines = Vec::new();
+    if let (Some(method), Some(path)) = (&seen.method, &seen.path) {
+        let of = match (&stopped.target, &seen.host) {
+            (Some(target), _) => format!(" of {target}"),
+            (None, Some(host)) => format!(" of host {host}"),
+            (None, None) => String::new(),
+        };
+        let by = seen.peer.as_ref().map(|peer| format!(", called by {}", principal(peer)));
+        lines.push(format!("{method} {path}{of}{}", by.unwrap_or_default()));
+    }
+    if let Some(rule) = &stopped.rule {
+        lines.push(format!("decided by {rule}"));
+    }
+    lines.extend(
+        seen.rules.iter().map(|miss| {
+            format!("{} differs in {}", miss.rule.as_deref().unwrap_or("a rule"), miss.differs_in)
+        }),
+    );
+    lines.extend(seen.policies.iter().map(|policy| format!("{policy} was asked")));
+    if !seen.services.is_empty() {
+        lines.push(format!("known are {}", seen.services.join(", ")));
+    }
+    let more = seen.more_rules + seen.more_policies + seen.more_services;
+    if more > 0 {
+        lines.push(format!("and {more} more"));
+    }
+    lines
 }
 
 #[cfg(test)]

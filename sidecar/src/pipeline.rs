@@ -74,7 +74,7 @@ async fn send_out(
     let published = app.shard.published().ok_or(Rejection::NotReady)?;
     let mut accepted = Accepted::from_app(request, published.table.paths())?;
     record.trace = Trace::outbound(&published, &app.shard.node.tracer, &mut accepted, record.started());
-    let found = match find::service(app, &published.table, accepted)? {
+    let found = match find::service(app, &published.table, accepted, record)? {
         Asked::Service(found) => found,
         Asked::Outside(outside) => {
             return egress::send(&app.shard, &published, outside, interim, record).await;
@@ -125,7 +125,7 @@ async fn take_in(
     let published = from.shard.published().ok_or(Rejection::NotReady)?;
     let identified = from.identify(&published, request, record)?;
     let found = find::port(from, &published.table, identified, record)?;
-    let authorized = authorized::authorize(from, found)?;
+    let authorized = authorized::authorize(from, found, record)?;
     let admitted = admit::to_app(&from.shard, authorized, record).await?;
     forward::to_app(from, admitted, record, interim).await
 }

@@ -144,6 +144,11 @@ impl Authorization {
         }
     }
 
+    /// Those that are enforced, Deny first.
+    pub fn policies(&self) -> impl Iterator<Item = &RuleId> {
+        self.deny.iter().chain(&self.allow).map(|policy| &policy.id)
+    }
+
     pub fn authorize(&self, principal: &Principal, request: &RequestView<'_>) -> Verdict<'_> {
         let ask = Question { principal, request, trust_domain: &self.trust_domain };
         let allowed_by = ask.first_match(&self.allow, Grpc::DeclaredAndPath);

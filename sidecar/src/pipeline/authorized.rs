@@ -3,6 +3,7 @@
 use super::authorize::Would;
 use super::find::FoundPort;
 use super::identify::InboundConnection;
+use super::record::Record;
 use super::refused::Refused;
 
 /// A request that may reach the app.
@@ -10,7 +11,11 @@ pub struct Authorized<'t> {
     pub(super) found: FoundPort<'t>,
 }
 
-pub fn authorize<'t>(from: &InboundConnection, found: FoundPort<'t>) -> Result<Authorized<'t>, Refused> {
+pub fn authorize<'t>(
+    from: &InboundConnection,
+    found: FoundPort<'t>,
+    record: &mut Record,
+) -> Result<Authorized<'t>, Refused> {
     let identified = &found.identified;
     let view = identified.accepted.view();
     let verdict = found.table.authorization().authorize(&identified.principal, &view);
@@ -26,10 +31,17 @@ pub fn authorize<'t>(from: &InboundConnection, found: FoundPort<'t>) -> Result<A
             }
             Ok(Authorized { found })
         }
-        Err(rejection) => Err(Refused {
-            rejection,
-            rule: Some((verdict.decision.rule().clone(), found.table.revision())),
-            target: Some((*found.local.name).into()),
-        }),
+        Err(rejection) => {
+            if let Some(notes) = &mut record.notes {
+                notes.request(identified.accepted.authority.as_str(), &view);
+                notes.caller(&identified.principal);
+                notes.policies(found.table.authorization());
+            }
+            Err(Refused {
+                rejection,
+                rule: Some((verdict.decision.rule().clone(), found.table.revision())),
+                target: Some((*found.local.name).into()),
+            })
+        }
     }
 }

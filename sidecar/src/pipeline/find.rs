@@ -34,7 +34,16 @@ pub struct FoundPort<'t> {
 }
 
 /// By the listener's own upstream, or else by Host.
-pub fn service<'t>(app: &AppConnection, table: &'t Table, accepted: Accepted) -> Result<Asked<'t>, Refused> {
+pub fn service<'t>(
+    app: &AppConnection,
+    table: &'t Table,
+    accepted: Accepted,
+    record: &mut Record,
+) -> Result<Asked<'t>, Refused> {
+    let view = accepted.view();
+    if let Some(notes) = &mut record.notes {
+        notes.request(accepted.authority.as_str(), &view);
+    }
     let destination = match &app.upstream {
         Some((service, port)) => table.outbound_to(service, Some(*port)),
         None => table.outbound(accepted.authority.as_str()),
@@ -42,15 +51,17 @@ pub fn service<'t>(app: &AppConnection, table: &'t Table, accepted: Accepted) ->
     if matches!(destination, Err(Rejection::UnknownHost { .. })) && table.egress() == Egress::Allow {
         return Ok(Asked::Outside(Outside { accepted }));
     }
-    let destination = destination.map_err(|rejection| Refused {
-        rejection,
-        rule: Some((table.mesh().clone(), table.revision())),
-        target: None,
+    let destination = destination.map_err(|rejection| {
+        if let Some(notes) = &mut record.notes {
+            notes.services(table);
+        }
+        Refused { rejection, rule: Some((table.mesh().clone(), table.revision())), target: None }
     })?;
-    let rule = destination.route(&accepted.view()).map_err(|rejection| Refused {
-        rejection,
-        rule: None,
-        target: Some((*destination.target.name).into()),
+    let rule = destination.route(&view).map_err(|rejection| {
+        if let Some(notes) = &mut record.notes {
+            notes.rules(destination, &view);
+        }
+        Refused { rejection, rule: None, target: Some((*destination.target.name).into()) }
     })?;
     Ok(Asked::Service(Found { accepted, rule }))
 }

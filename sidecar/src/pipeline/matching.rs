@@ -27,7 +27,7 @@ mod rule;
 mod tests;
 
 use rule::Rules;
-pub use rule::{Backend, Rule};
+pub use rule::{Backend, Miss, Rule};
 
 /// A snapshot, compiled.
 #[derive(Debug)]
@@ -375,6 +375,11 @@ impl Destination {
     /// The rule for a request, by Gateway API's precedence; the service itself, unchanged, where no route is attached.
     pub fn route(&self, request: &RequestView<'_>) -> Result<&Rule, Rejection> {
         self.rules.find(request).ok_or(Rejection::NoRoute)
+    }
+
+    /// What [`Destination::route`] looked at in vain.
+    pub fn misses(&self, request: &RequestView<'_>) -> impl Iterator<Item = Miss<'_>> {
+        self.rules.misses(request)
     }
 }
 

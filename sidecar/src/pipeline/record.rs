@@ -11,9 +11,11 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
+use super::accept::EXPLAIN;
 use super::matching::Protocol;
 use super::rejection::{Rejection, Row};
 use super::trace::{End, Trace};
+use super::way::Notes;
 use crate::egress;
 use crate::leg::body::Body;
 use crate::leg::h1::client::Reuse;
@@ -60,6 +62,8 @@ pub struct Record {
     refusal: Option<(&'static str, &'static str)>,
     /// Where a collector is configured.
     pub trace: Option<Box<Trace>>,
+    /// Where the way is asked for.
+    pub notes: Option<Box<Notes>>,
     received: Option<Rc<Cell<u64>>>,
     sent_bytes: u64,
     held: Held,
@@ -82,6 +86,7 @@ impl Record {
             grpc_status: None,
             refusal: None,
             trace: None,
+            notes: request.headers().contains_key(&EXPLAIN).then(Box::default),
             received: request.body_mut().meter(),
             sent_bytes: 0,
             held: Held::default(),

@@ -3,9 +3,11 @@
 use http::{Method, Response};
 use outrider_shared::RuleId;
 
+use super::accept::WAY;
 use super::answer::Answer;
 use super::record::{Held, Record};
 use super::rejection::{self, Detail, Refusal, Rejection, Side};
+use super::way;
 use crate::shard::Shard;
 
 /// What the stages return instead of their evidence.
@@ -49,7 +51,10 @@ impl Refused {
             node: &shard.node.name,
             trace: trace.as_deref(),
         };
-        let answer = rejection::answer(&refusal, record.protocol(), detail);
+        let mut answer = rejection::answer(&refusal, record.protocol(), detail);
+        if let (Some(notes), Side::Outbound | Side::Inbound) = (record.notes.take(), side) {
+            answer.headers_mut().insert(&WAY, way::stopped(self, &notes));
+        }
         record.refused(&self.rejection.row());
         record.answered(&answer, Held::default());
         let body = record.method() != Method::HEAD;

@@ -20,3 +20,4 @@ mod shop;
 mod third_party;
 mod traces;
 mod tunnels;
+mod way;

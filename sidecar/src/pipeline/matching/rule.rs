@@ -111,7 +111,45 @@ impl Rules {
     }
 
     pub(super) fn find(&self, request: &RequestView<'_>) -> Option<&Rule> {
-        self.entries.iter().find(|entry| entry.matches(request)).map(|entry| &self.rules[entry.rule])
+        self.entries
+            .iter()
+            .find(|entry| entry.differs_in(request).is_none())
+            .map(|entry| &self.rules[entry.rule])
+    }
+
+    /// Why each match does not, in the order in which they are tried.
+    pub(super) fn misses(&self, request: &RequestView<'_>) -> impl Iterator<Item = Miss<'_>> {
+        self.entries.iter().filter_map(|entry| {
+            let differs_in = entry.differs_in(request)?;
+            Some(Miss { rule: self.rules[entry.rule].id.as_ref(), differs_in })
+        })
+    }
+}
+
+/// A match that is not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Miss<'t> {
+    pub rule: Option<&'t RuleId>,
+    pub differs_in: Part,
+}
+
+/// What of a request a match looks at, in the order in which it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Path,
+    Method,
+    Header,
+    Query,
+}
+
+impl Part {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Method => "method",
+            Self::Header => "header",
+            Self::Query => "query",
+        }
     }
 }
 
@@ -173,11 +211,20 @@ impl Entry {
         )
     }
 
-    fn matches(&self, request: &RequestView<'_>) -> bool {
-        self.path.matches(request.path())
-            && self.method.as_ref().is_none_or(|method| method == request.method())
-            && self.headers.iter().all(|(name, value)| has_header(request, name, value))
-            && self.query.iter().all(|(name, value)| has_parameter(request.query(), name, value))
+    /// The first part in which a request is not what is asked for; `None`: it matches.
+    fn differs_in(&self, request: &RequestView<'_>) -> Option<Part> {
+        if !self.path.matches(request.path()) {
+            return Some(Part::Path);
+        }
+        if self.method.as_ref().is_some_and(|method| method != request.method()) {
+            return Some(Part::Method);
+        }
+        if !self.headers.iter().all(|(name, value)| has_header(request, name, value)) {
+            return Some(Part::Header);
+        }
+        let query = request.query();
+        let fits = self.query.iter().all(|(name, value)| has_parameter(query, name, value));
+        (!fits).then_some(Part::Query)
     }
 }
 
