@@ -77,7 +77,9 @@ async fn send_out(
     let found = match find::service(app, &published.table, accepted, record)? {
         Asked::Service(found) => found,
         Asked::Outside(outside) => {
-            return egress::send(&app.shard, &published, outside, interim, record).await;
+            // Boxed: rare, and large.
+            let sent = egress::send(&app.shard, &published, outside, interim, record);
+            return Box::pin(sent).await;
         }
     };
     let mut routed = route::route(&app.shard, &published, found, record).await?;

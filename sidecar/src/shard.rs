@@ -124,7 +124,7 @@ impl Shard {
         if let Some(share) = self.shares.borrow().get(service) {
             return Some(Rc::clone(share));
         }
-        let upstream = self.ensure(Key::Service(service.clone())).await?;
+        let upstream = Box::pin(self.ensure(Key::Service(service.clone()))).await?;
         let mut shares = self.shares.borrow_mut();
         let made = shares.entry(service.clone()).or_insert_with(|| {
             let dialer = Dialer::Mesh(Arc::clone(&self.node.tls));
@@ -138,7 +138,7 @@ impl Shard {
         if let Some(app) = self.app_ports.borrow().get(&port) {
             return Some(Rc::clone(app));
         }
-        let upstream = self.ensure(Key::AppPort(port)).await?;
+        let upstream = Box::pin(self.ensure(Key::AppPort(port))).await?;
         let mut app_ports = self.app_ports.borrow_mut();
         let address = SocketAddr::new(self.node.config.app_host, port);
         let made = app_ports.entry(port).or_insert_with(|| {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -76,7 +77,8 @@ where
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let request = request.map(Body::from_h2);
                     let respond = Rc::new(RefCell::new(respond));
-                    let handled = service.serve(request, Interim::H2(Rc::clone(&respond)));
+                    // Boxed: as an argument it would lie in the task twice.
+                    let handled = Box::pin(service.serve(request, Interim::H2(Rc::clone(&respond))));
                     actix_rt::spawn(answer(handled, respond, Guard::new(&active)));
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Http2(error))),
@@ -115,11 +117,10 @@ impl Drop for Guard {
 
 /// One request, from its head to the last byte of its answer. Cancelled where the client resets the stream: the answer
 /// is dropped, and with it everything that it holds.
-async fn answer<F>(handled: F, respond: Rc<RefCell<SendResponse<Bytes>>>, _guard: Guard)
+async fn answer<F>(mut handled: Pin<Box<F>>, respond: Rc<RefCell<SendResponse<Bytes>>>, _guard: Guard)
 where
     F: Future<Output = Response<Answer>>,
 {
-    let mut handled = std::pin::pin!(handled);
     let answered = poll_fn(|cx| match handled.as_mut().poll(cx) {
         Poll::Ready(answered) => Poll::Ready(Some(answered)),
         Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),

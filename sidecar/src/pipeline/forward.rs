@@ -4,6 +4,7 @@
 //! or closes the connection, and gives back what the request holds.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
@@ -116,16 +117,19 @@ pub async fn to_peer(
     let began_at = Instant::now();
     let deadline = routed.deadline(began_at);
     let share = Rc::clone(&routed.share);
-    let attempt = async {
-        let connection = share.connection(&chosen.endpoint, routed.outgoing.lane()).await;
-        let connection = connection.map_err(|error| Failure::NeverRan(rejection_of(&error, &share)))?;
-        let reset = Rejection::UpstreamReset { endpoint: chosen.address() };
-        // What a first connection takes says nothing about the next request.
-        let sent_at = Instant::now();
-        let answered = over_h2(&connection, &routed.outgoing, &mut routed.body, reset, interim).await?;
-        Ok((answered, sent_at))
+    let answered = {
+        // Pinned here, so that `within` has no copy of it: a future is as large as everything that it may hold.
+        let attempt = std::pin::pin!(async {
+            let connection = share.connection(&chosen.endpoint, routed.outgoing.lane()).await;
+            let connection = connection.map_err(|error| Failure::NeverRan(rejection_of(&error, &share)))?;
+            let reset = Rejection::UpstreamReset { endpoint: chosen.address() };
+            // What a first connection takes says nothing about the next request.
+            let sent_at = Instant::now();
+            let answered = over_h2(&connection, &routed.outgoing, &mut routed.body, reset, interim).await?;
+            Ok((answered, sent_at))
+        });
+        within(attempt, deadline.as_ref()).await
     };
-    let answered = within(attempt, deadline.as_ref()).await;
     let now = Instant::now();
     let ((mut response, mut held), sent_at) = match answered {
         Ok(answered) => answered,
@@ -283,7 +287,7 @@ fn judge(error: &h2::Error, reset: Rejection) -> Failure {
 
 /// Ends `attempt` at the route's deadline.
 async fn within<T>(
-    attempt: impl Future<Output = Result<T, Failure>>,
+    attempt: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     deadline: Option<&Deadline>,
 ) -> Result<T, Failure> {
     match deadline {

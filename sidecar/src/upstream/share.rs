@@ -222,7 +222,8 @@ impl Share {
         }
         let actor = self.upstream.actor.load_full();
         let asked = actor.send(Lease { shard: self.shard });
-        let moved = match actix_rt::time::timeout(LEASE_MAX, asked).await {
+        // Boxed: rare, and large.
+        let moved = match Box::pin(actix_rt::time::timeout(LEASE_MAX, asked)).await {
             Ok(Ok(moved)) => moved,
             // It is being started anew, or far behind: as if all were spent.
             Ok(Err(_)) | Err(_) => 0,
@@ -295,9 +296,22 @@ impl Share {
         untried().filter(|e| fit(e)).min_by(cheapest).or_else(|| untried().min_by(cheapest)).map(Rc::clone)
     }
 
-    /// A connection to `endpoint` with room for a request. Several callers share one attempt, which none of them can
-    /// cancel.
+    /// A connection to `endpoint` with room for a request.
     pub async fn connection(
+        self: &Rc<Self>,
+        endpoint: &Rc<Endpoint>,
+        lane: Lane,
+    ) -> Result<H2Connection, NoConnection> {
+        match endpoint.usable(lane) {
+            Some(connection) => Ok(connection),
+            // Boxed: rare, and large.
+            None => Box::pin(self.new_connection(endpoint, lane)).await,
+        }
+    }
+
+    /// Several callers share one attempt, which none of them can
+    /// cancel.
+    async fn new_connection(
         self: &Rc<Self>,
         endpoint: &Rc<Endpoint>,
         lane: Lane,

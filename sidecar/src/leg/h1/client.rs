@@ -131,7 +131,8 @@ impl H1Pool {
                 Ok(answer) => return Ok(answer),
             }
         }
-        let conn = self.connect().await?;
+        // Boxed: rare, and large.
+        let conn = Box::pin(self.connect()).await?;
         self.exchange(conn, head, body, interim).await.map_err(|error| match error {
             Unanswered::Closed(error) => H1Error::Broken(error),
             Unanswered::Failed(error) => error,
