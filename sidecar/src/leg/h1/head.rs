@@ -185,9 +185,20 @@ fn target(method: &Method, target: Bytes) -> Result<Uri, Malformed> {
             let uri = Uri::from_maybe_shared(target).map_err(|_| Malformed::Target)?;
             let http = matches!(uri.scheme_str(), Some("http" | "https"));
             let named = uri.authority().is_some_and(|a| !a.host().is_empty() && !a.as_str().contains('@'));
-            if http && named { Ok(uri) } else { Err(Malformed::Target) }
+            if http && named { with_path(uri) } else { Err(Malformed::Target) }
         }
     }
+}
+
+/// `http://a?b` asks for `/?b` (RFC 9110, section 4.2.3), and `http` leaves the slash out.
+fn with_path(uri: Uri) -> Result<Uri, Malformed> {
+    let Some(query) = uri.path_and_query().map(PathAndQuery::as_str).filter(|rest| rest.starts_with('?')) else {
+        return Ok(uri);
+    };
+    let path = PathAndQuery::try_from(format!("/{query}")).map_err(|_| Malformed::Target)?;
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).map_err(|_| Malformed::Target)
 }
 
 fn status_line(line: &[u8]) -> Result<(Version, StatusCode), Malformed> {

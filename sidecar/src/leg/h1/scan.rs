@@ -59,10 +59,23 @@ impl Scanner {
         Self { begins: Begins::Trailers, lines: 1, ..Self::of_request() }
     }
 
-    fn begins_well(&self, bytes: &[u8]) -> Result<(), Malformed> {
-        let first = &bytes[..bytes.len().min(HTTP.len())];
+    /// A first line must not take what is meant for all of them.
+    fn first_line_fits(&self, seen: usize, limits: &Limits) -> Result<(), Malformed> {
         match self.begins {
-            Begins::Request if !first.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r' | b'\n')) => {
+            _ if self.lines > 0 || seen <= limits.target_bytes + LINE_REST_BYTES => Ok(()),
+            Begins::Answer => Err(Malformed::StatusLine),
+            Begins::Request | Begins::Trailers => {
+                Err(Malformed::TargetTooLong { limit: limits.target_bytes })
+            }
+        }
+    }
+
+    fn begins_well(&self, bytes: &[u8]) -> Result<(), Malformed> {
+        // Of the first line alone: what follows an empty one is looked at in its turn.
+        let line = memchr::memchr(b'\n', bytes).map_or(bytes, |end| &bytes[..end]);
+        let first = &line[..line.len().min(HTTP.len())];
+        match self.begins {
+            Begins::Request if !first.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\r')) => {
                 Err(Malformed::RequestLine)
             }
             Begins::Answer if *first != HTTP[..first.len()] => Err(Malformed::StatusLine),
@@ -81,6 +94,7 @@ impl Scanner {
             if end == self.line_start || bytes[end - 1] != b'\r' {
                 return Err(Malformed::BareLineFeed);
             }
+            self.first_line_fits(end, limits)?;
             let empty = end - 1 == self.line_start;
             self.seen = end + 1;
             self.line_start = self.seen;
@@ -97,9 +111,7 @@ impl Scanner {
             }
         }
         self.seen = bytes.len();
-        if self.lines == 0 && self.seen > limits.target_bytes + LINE_REST_BYTES {
-            return Err(Malformed::TargetTooLong { limit: limits.target_bytes });
-        }
+        self.first_line_fits(self.seen, limits)?;
         if self.seen > limits.head_bytes {
             return Err(Malformed::HeadTooLarge { limit: limits.head_bytes });
         }

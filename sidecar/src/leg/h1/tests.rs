@@ -73,6 +73,7 @@ fn a_head_says_what_it_says() {
     assert!(!taken(&with("Expect: 100-continue\r\n")).1.expects_continue, "there is no content to wait for");
     assert_eq!(taken("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n").1.framing, Framing::Tunnel);
     assert_eq!(taken("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").0.uri(), "*");
+    assert_eq!(taken("GET http://b?c HTTP/1.1\r\nHost: a\r\n\r\n").0.uri(), "http://b/?c");
     assert_eq!(taken("GET http://b/c HTTP/1.1\r\nHost: a\r\n\r\n").0.uri().host(), Some("b"));
 }
 
