@@ -8,6 +8,7 @@ use super::matching::{LocalTarget, Rule, Table};
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
+use super::upgrade;
 
 /// Outbound: the route rule that applies.
 pub struct Found<'t> {
@@ -91,7 +92,7 @@ pub fn port<'t>(
             local
         }
     };
-    local.takes(identified.accepted.tunnel)?;
+    upgrade::fits(identified.accepted.tunnel, local.app_protocol)?;
     record.comes_from(&from.peer_stats(local.port));
     if let Some(trace) = &mut record.trace {
         trace.serves(&local.name);

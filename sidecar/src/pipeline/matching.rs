@@ -19,7 +19,6 @@ use outrider_shared::{RuleId, ServiceId, SpiffeId};
 use super::authorize::Authorization;
 use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
-use super::upgrade::Tunnel;
 
 mod authority;
 mod rule;
@@ -100,31 +99,6 @@ pub struct Unusable {
 pub enum Protocol {
     Http,
     Grpc,
-}
-
-/// Whether a port of `app_protocol` takes a request that asks for `tunnel`. What is opaque goes to ports that are declared
-/// so, and nothing else does: a tunnel into an HTTP port would carry requests past every rule about them.
-fn takes(app_protocol: AppProtocol, tunnel: Option<Tunnel>) -> Result<(), Rejection> {
-    match (app_protocol, tunnel) {
-        (AppProtocol::Tcp, Some(Tunnel::Connect)) => Ok(()),
-        (AppProtocol::Tcp, _) => Err(Rejection::MalformedRequest { why: "the port carries TCP, not HTTP" }),
-        (_, Some(Tunnel::Connect)) => {
-            Err(Rejection::MalformedRequest { why: "CONNECT leads only to ports whose appProtocol is tcp" })
-        }
-        (AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc, _) => Ok(()),
-    }
-}
-
-impl Target {
-    pub fn takes(&self, tunnel: Option<Tunnel>) -> Result<(), Rejection> {
-        takes(self.app_protocol, tunnel)
-    }
-}
-
-impl LocalTarget {
-    pub fn takes(&self, tunnel: Option<Tunnel>) -> Result<(), Rejection> {
-        takes(self.app_protocol, tunnel)
-    }
 }
 
 impl Protocol {

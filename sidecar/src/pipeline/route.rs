@@ -17,6 +17,7 @@ use super::matching::{Backend, Rule};
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
+use super::upgrade;
 use crate::leg::pump::Pump;
 use crate::node::Published;
 use crate::shard::Shard;
@@ -73,7 +74,7 @@ pub async fn route<'t>(
         .path_and_query(accepted.target.into_inner())
         .build()
         .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
-    backend.target.takes(accepted.tunnel).map_err(refused)?;
+    upgrade::fits(accepted.tunnel, backend.target.app_protocol).map_err(refused)?;
     let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel: accepted.tunnel };
     let body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, KEPT_BYTES_MAX));
     if let Some(trace) = &mut record.trace {

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use outrider_shared::snapshot::AppProtocol;
 use sha1::{Digest as _, Sha1};
 
 use super::accept::{FORM, Form};
@@ -47,6 +48,19 @@ impl Tunnel {
             return Ok(Some(Self::Upgrade(protocol)));
         }
         Ok((head.method == Method::CONNECT).then_some(Self::Connect))
+    }
+}
+
+/// Whether a port of `app_protocol` takes a request that asks for `tunnel`. What is opaque goes to ports that are declared
+/// so, and nothing else does: a tunnel into an HTTP port would carry requests past every rule about them.
+pub fn fits(tunnel: Option<Tunnel>, app_protocol: AppProtocol) -> Result<(), Rejection> {
+    match (app_protocol, tunnel) {
+        (AppProtocol::Tcp, Some(Tunnel::Connect)) => Ok(()),
+        (AppProtocol::Tcp, _) => Err(Rejection::MalformedRequest { why: "the port carries TCP, not HTTP" }),
+        (_, Some(Tunnel::Connect)) => {
+            Err(Rejection::MalformedRequest { why: "CONNECT leads only to ports whose appProtocol is tcp" })
+        }
+        (AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc, _) => Ok(()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! The machines that read bytes of strangers, taken in by their path: with the crates that they belong to, a sanitized
 //! build would take minutes.
 
-#[allow(dead_code)]
 #[path = "../../../sidecar/src/leg/h1"]
 pub mod h1 {
     pub mod chunked;
@@ -12,7 +11,6 @@ pub mod h1 {
     pub mod scan;
 }
 
-#[allow(dead_code)]
 #[path = "../../../shared/src/ids.rs"]
 pub mod ids;
 

@@ -16,8 +16,12 @@ fuzz_target!(|bytes: &[u8]| {
     for method in [Method::GET, Method::HEAD, Method::CONNECT] {
         let Ok((answer, shape)) = head::answer(&bytes, &method, &LIMITS) else { continue };
         let fields = answer.headers();
-        assert!(fields.get_all(CONTENT_LENGTH).iter().count() + fields.get_all(TRANSFER_ENCODING).iter().count() <= 1);
-        let bodiless = method == Method::HEAD || matches!(answer.status().as_u16(), 204 | 304 | 100 | 102..=199);
+        assert!(
+            fields.get_all(CONTENT_LENGTH).iter().count() + fields.get_all(TRANSFER_ENCODING).iter().count()
+                <= 1
+        );
+        let bodiless =
+            method == Method::HEAD || matches!(answer.status().as_u16(), 204 | 304 | 100 | 102..=199);
         assert!(!bodiless || matches!(shape.framing, Framing::None | Framing::Tunnel), "{answer:?}");
         assert!(!shape.keep_alive || !matches!(shape.framing, Framing::UntilClose | Framing::Tunnel));
     }

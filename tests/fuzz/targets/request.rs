@@ -15,7 +15,9 @@ fuzz_target!(|bytes: &[u8]| {
     if length == 2 {
         return;
     }
-    let Ok((request, shape)) = head::request(&Bytes::copy_from_slice(&bytes[..length]), &LIMITS) else { return };
+    let Ok((request, shape)) = head::request(&Bytes::copy_from_slice(&bytes[..length]), &LIMITS) else {
+        return;
+    };
     let fields = request.headers();
     assert!(fields.get_all(HOST).iter().count() <= 1);
     let (lengths, codings) =

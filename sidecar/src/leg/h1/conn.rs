@@ -20,6 +20,10 @@ use super::malformed::Malformed;
 use super::scan::{Limits, Scanner};
 use crate::leg::wire::Wire;
 
+mod incoming;
+
+pub use self::incoming::Incoming;
+
 /// One read, in bytes. 16 KiB: a TLS record; a head and a small body come in one. The buffer is the thread's, so an idle
 /// connection has none.
 const READ_BYTES: usize = 16 << 10;
@@ -175,7 +179,7 @@ impl Conn {
         self.reading.replace(reading);
         self.message.set(self.message.get().wrapping_add(1));
         self.orphaned.set(false);
-        Some(Incoming { conn: Rc::clone(self), message: self.message.get() })
+        Some(Incoming::new(self))
     }
 
     /// The other side has agreed to a tunnel, or has not: then what follows is the next message.
@@ -364,45 +368,4 @@ impl Conn {
 pub enum Tunnel {
     Open,
     Refused,
-}
-
-/// The content of one message, read straight from its connection.
-pub struct Incoming {
-    conn: Rc<Conn>,
-    message: u32,
-}
-
-impl Incoming {
-    pub fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.conn.message.get() != self.message {
-            return Poll::Ready(None);
-        }
-        self.conn.poll_body(cx)
-    }
-
-    pub fn is_ended(&self) -> bool {
-        self.conn.message.get() != self.message || self.conn.is_read()
-    }
-
-    /// Bytes that are announced and still to come.
-    pub fn left(&self) -> Option<u64> {
-        match *self.conn.reading.borrow() {
-            _ if self.conn.message.get() != self.message => Some(0),
-            Reading::Owner => Some(0),
-            Reading::Length(left) => Some(left),
-            Reading::Chunked(_) | Reading::UntilClose | Reading::Undecided | Reading::Failed => None,
-        }
-    }
-}
-
-impl Drop for Incoming {
-    /// Nobody wants the rest; the owner may drain it.
-    fn drop(&mut self) {
-        if self.conn.message.get() == self.message {
-            self.conn.orphaned.set(true);
-            if let Some(owner) = self.conn.owner.take() {
-                owner.wake();
-            }
-        }
-    }
 }

@@ -192,7 +192,8 @@ fn target(method: &Method, target: Bytes) -> Result<Uri, Malformed> {
 
 /// `http://a?b` asks for `/?b` (RFC 9110, section 4.2.3), and `http` leaves the slash out.
 fn with_path(uri: Uri) -> Result<Uri, Malformed> {
-    let Some(query) = uri.path_and_query().map(PathAndQuery::as_str).filter(|rest| rest.starts_with('?')) else {
+    let Some(query) = uri.path_and_query().map(PathAndQuery::as_str).filter(|rest| rest.starts_with('?'))
+    else {
         return Ok(uri);
     };
     let path = PathAndQuery::try_from(format!("/{query}")).map_err(|_| Malformed::Target)?;
