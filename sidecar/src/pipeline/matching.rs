@@ -11,8 +11,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::Method;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Method, Uri};
 use outrider_shared::snapshot::{AppProtocol, DirectoryService, Egress, Forwarded, Mtls, Snapshot, Version};
 use outrider_shared::{RuleId, ServiceId, SpiffeId};
 
@@ -154,20 +154,6 @@ impl<'a> RequestView<'a> {
     }
     pub fn protocol(&self) -> Protocol {
         self.protocol
-    }
-}
-
-/// The authority that a request asks for: of the URI where it has one (HTTP/2, absolute form), else `Host`.
-pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Rejection> {
-    if let Some(authority) = uri.authority() {
-        return Ok(authority.as_str());
-    }
-    let mut hosts = headers.get_all(http::header::HOST).iter();
-    match (hosts.next().map(HeaderValue::to_str), hosts.next()) {
-        (Some(Ok(host)), None) => Ok(host),
-        (None, _) => Err(Rejection::MalformedRequest { why: "it names no host" }),
-        (Some(_), Some(_)) => Err(Rejection::MalformedRequest { why: "it has more than one Host" }),
-        (Some(Err(_)), None) => Err(Rejection::MalformedRequest { why: "its Host is not ASCII" }),
     }
 }
 

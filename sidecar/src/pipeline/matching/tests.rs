@@ -1,7 +1,7 @@
 //! Sentences about what a request asks for, and equality with a naive reading of the precedence.
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Uri};
+use http::Method;
 use outrider_shared::ServiceId;
 use outrider_shared::authorization::DefaultAuthorization;
 use outrider_shared::route::{Backend, HeaderChanges, PathMatch, Route, RouteMatch, RouteRule};
@@ -12,7 +12,7 @@ use outrider_shared::snapshot::{
 use outrider_shared::units::GepDuration;
 use proptest::prelude::*;
 
-use super::{Destination, Protocol, RequestView, Rule, Table, authority};
+use super::{Destination, Protocol, RequestView, Rule, Table};
 use crate::pipeline::path::{Mode, NormalTarget};
 use crate::pipeline::rejection::Rejection;
 
@@ -237,18 +237,6 @@ fn a_listener_of_one_upstream_asks_by_name() {
         table.outbound_to(&service("shop/gone"), None).unwrap_err(),
         Rejection::unknown_host("gone.shop")
     );
-}
-
-#[test]
-fn the_authority_is_the_uris_where_it_has_one_and_else_the_only_host() {
-    let uri: Uri = "http://orders:8080/x".parse().unwrap();
-    let host = request("GET", "/", &[("host", "web")]).headers;
-    assert_eq!(authority(&uri, &host), Ok("orders:8080"));
-    let uri: Uri = "/x".parse().unwrap();
-    assert_eq!(authority(&uri, &host), Ok("web"));
-    assert!(authority(&uri, &HeaderMap::new()).is_err());
-    let two = request("GET", "/", &[("host", "web"), ("host", "orders")]).headers;
-    assert!(authority(&uri, &two).is_err());
 }
 
 #[test]
