@@ -10,6 +10,8 @@ use outrider_shared::ServiceId;
 use outrider_shared::identity::JoinCredential;
 use outrider_shared::names::port;
 
+use crate::limits::Limits;
+
 /// Runs beside one instance of a service: enforces mTLS and policy for what comes in, and finds, balances and secures
 /// what the app calls.
 #[derive(Debug, Clone, ClapArgs)]
@@ -105,6 +107,9 @@ pub struct Args {
     /// Requests under way to one upstream, or to one port of the app; past that they are refused.
     #[arg(long, env = "OUTRIDER_CONCURRENCY_LIMIT", value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub concurrency_limit: u32,
+
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// At a drain, how long requests under way may still take, in seconds.
     #[arg(long, env = "OUTRIDER_DRAIN_GRACE_S", value_name = "SECONDS", default_value_t = 30)]
@@ -212,6 +217,7 @@ pub struct Config {
     pub health: SocketAddr,
     pub shards: usize,
     pub concurrency_limit: u32,
+    pub limits: Limits,
     pub drain_grace: Duration,
 }
 
@@ -272,6 +278,7 @@ impl Args {
             health: self.health,
             shards: self.shards.map_or_else(default_shards, usize::from),
             concurrency_limit: self.concurrency_limit,
+            limits: self.limits,
             drain_grace: Duration::from_secs(self.drain_grace_s),
         })
     }

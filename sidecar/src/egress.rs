@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::leg::h1::client::H1Pool;
-use crate::leg::h1::scan::Limits;
+use crate::leg::h1::scan;
 use crate::leg::h2_client::{H2Connection, Lane};
 use crate::mesh::{self, ConnectError, Dialer};
 use crate::stats::{ShardRecorder, Side, UpstreamShardStats};
@@ -50,6 +50,7 @@ pub struct Egress {
     under_way: Rc<Cell<u32>>,
     /// Requests of this shard that may be under way.
     limit: u32,
+    heads: scan::Limits,
     pub stats: Arc<CachePadded<UpstreamShardStats>>,
 }
 
@@ -97,6 +98,7 @@ impl Egress {
             hosts: RefCell::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)),
             under_way: Rc::default(),
+            heads: config.limits.heads(),
             limit: (config.concurrency_limit / shards).max(1),
             stats: stats.upstream(Side::Outbound, NAME),
         }
@@ -174,7 +176,7 @@ impl Egress {
                 host.retire();
             }
         }
-        let h1 = H1Pool::new(address, Limits::default());
+        let h1 = H1Pool::new(address, self.heads);
         let host = Rc::new(Host { address, h1, h2: RefCell::default(), used: Cell::new(now) });
         hosts.insert(address, Rc::clone(&host));
         host

@@ -9,6 +9,7 @@ pub mod edges;
 pub mod egress;
 pub mod healthcheck;
 pub mod leg;
+pub mod limits;
 pub mod listen;
 pub mod mesh;
 pub mod node;

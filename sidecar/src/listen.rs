@@ -14,7 +14,11 @@ use outrider_shared::ServiceId;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
-use crate::stats::{Listener, ShardStats};
+use self::addresses::{Addresses, Place};
+use crate::limits::Limits;
+use crate::stats::{Counter, Listener, ShardStats};
+
+mod addresses;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +61,8 @@ pub struct Accepted {
     pub stream: std::net::TcpStream,
     pub peer: SocketAddr,
     pub entry: Arc<Entry>,
+    /// Of clients that are bounded by their address.
+    pub place: Option<Place>,
 }
 
 /// Where a shard takes connections, and how busy it is.
@@ -109,22 +115,38 @@ pub async fn turned(mut told: watch::Receiver<bool>) {
 
 /// All shards, and how busy each has been.
 pub struct Doors {
-    doors: Vec<ShardDoor>,
+    shards: Vec<ShardDoor>,
+    addresses: Addresses,
+    /// Connections closed at once, since their address had as many as it may have.
+    refused: Arc<Counter>,
     picker: std::cell::RefCell<Picker>,
 }
 
 impl Doors {
-    pub fn new(doors: Vec<ShardDoor>) -> Rc<Self> {
-        let picker = Picker::new(doors.len(), Instant::now());
-        Rc::new(Self { doors, picker: picker.into() })
+    pub fn new(doors: Vec<ShardDoor>, limits: &Limits, refused: Arc<Counter>) -> Rc<Self> {
+        let now = Instant::now();
+        let picker = Picker::new(doors.len(), now);
+        let addresses = Addresses::new(limits.connections_per_address, now);
+        Rc::new(Self { shards: doors, addresses, refused, picker: picker.into() })
     }
 
     fn hand_over(&self, stream: TcpStream, peer: SocketAddr, entry: &Arc<Entry>) {
+        let place = match &**entry {
+            Entry::Outbound | Entry::Upstream { .. } => None,
+            Entry::Inbound | Entry::Edge { .. } => {
+                let Ok(place) = self.addresses.enter(peer.ip(), Instant::now()) else {
+                    tracing::debug!(%peer, "closed a connection: its address has as many as it may have");
+                    self.refused.increment();
+                    return;
+                };
+                Some(place)
+            }
+        };
         let shard = self.pick();
         let handed = stream.set_nodelay(true).and_then(|()| stream.into_std());
         let Ok(stream) = handed else { return };
-        let door = &self.doors[shard];
-        if door.send.try_send(Accepted { stream, peer, entry: Arc::clone(entry) }).is_err() {
+        let door = &self.shards[shard];
+        if door.send.try_send(Accepted { stream, peer, entry: Arc::clone(entry), place }).is_err() {
             // Closing it is all that can be done: the shard is further behind than any client waits.
             tracing::warn!(%peer, shard, "closed a connection: its shard is too far behind");
         }
@@ -132,7 +154,7 @@ impl Doors {
 
     fn pick(&self) -> usize {
         let loads = |shard: usize| {
-            let stats = &self.doors[shard].stats;
+            let stats = &self.shards[shard].stats;
             (stats.requests.get(), Listener::ALL.iter().map(|&listener| stats.open(listener)).sum())
         };
         self.picker.borrow_mut().pick(loads, Instant::now())

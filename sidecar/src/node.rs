@@ -21,7 +21,7 @@ use crate::mesh::Tls;
 use crate::pipeline::matching::Table;
 use crate::session::{self, Session, SessionConfig};
 use crate::shard::Shard;
-use crate::stats::{ShardRecorder, StatsRegistry};
+use crate::stats::{Counter, ShardRecorder, StatsRegistry};
 use crate::telemetry::{TracePolicy, Tracer, TracerIdentity};
 use crate::upstream::UpstreamMap;
 use crate::upstream::supervisor::{Directory, Supervisor};
@@ -66,6 +66,8 @@ pub struct Node {
     pub upstreams: Arc<ArcSwap<UpstreamMap>>,
     pub supervisor: Addr<Supervisor>,
     pub stats: Arc<StatsRegistry>,
+    /// Connections closed at once, since their address had as many as it may have.
+    pub refused_by_address: Arc<Counter>,
     pub tracer: Tracer,
     /// The app's port answers to neighbours too.
     pub bypassable: AtomicBool,
@@ -149,6 +151,7 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         upstreams,
         supervisor,
         stats: StatsRegistry::new(),
+        refused_by_address: Arc::default(),
         tracer: Tracer::from_environment(&identity)?,
         bypassable: AtomicBool::new(false),
         finish: Finish { outside: watch::channel(false).0, app: watch::channel(false).0 },
@@ -156,7 +159,8 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         ask,
         config,
     });
-    let doors = Doors::new((0..node.config.shards).map(|id| start_shard(id, &node)).collect());
+    let doors = (0..node.config.shards).map(|id| start_shard(id, &node)).collect();
+    let doors = Doors::new(doors, &node.config.limits, Arc::clone(&node.refused_by_address));
     listen_all(&node, &doors)?;
     let edges = Edges::new(Arc::clone(&node), doors);
     actix_rt::spawn(certificates::watch(Rc::clone(&edges)));

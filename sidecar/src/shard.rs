@@ -21,11 +21,12 @@ use tokio::sync::{mpsc, watch};
 use crate::edges;
 use crate::edges::tls::Agreed;
 use crate::egress::Egress;
+use crate::leg::coalesce::Broken;
 use crate::leg::h1::client::H1Pool;
-use crate::leg::h1::scan::Limits;
 use crate::leg::service::Service;
 use crate::leg::wire::Wire;
 use crate::leg::{h1, h2_server, opaque};
+use crate::limits::OfConnection;
 use crate::listen::{Accepted, Entry, turned};
 use crate::mesh::{self, Dialer};
 use crate::node::{Node, Published};
@@ -44,10 +45,6 @@ const ENSURE_MAX: Duration = Duration::from_millis(500);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// The first byte of a TLS connection: the type of a handshake's record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: [u8; 1] = [0x16];
-/// The first bytes of a connection must come within this time.
-const FIRST_BYTES_MAX: Duration = Duration::from_secs(10);
-/// A handshake at an edge. 10 s: a phone on a bad link takes seconds for its round trips.
-const EDGE_HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// A client that sends its preface byte by byte is looked at this often.
 const PEEK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -143,7 +140,7 @@ impl Shard {
         let address = SocketAddr::new(self.node.config.app_host, port);
         let made = app_ports.entry(port).or_insert_with(|| {
             let share = Share::of_app(upstream, self.id, &self.stats, address);
-            Rc::new(AppPort { share, h1: H1Pool::new(address, Limits::default()) })
+            Rc::new(AppPort { share, h1: H1Pool::new(address, self.node.config.limits.heads()) })
         });
         Some(Rc::clone(made))
     }
@@ -187,17 +184,18 @@ impl Shard {
     }
 
     async fn serve(self: Rc<Self>, accepted: Accepted) {
-        let Ok(tcp) = TcpStream::from_std(accepted.stream) else { return };
-        let open = self.stats.connection(accepted.entry.listener());
-        match &*accepted.entry {
-            Entry::Inbound => Rc::clone(&self).serve_peer(tcp, accepted.peer).await,
+        let Accepted { stream, peer, entry, place } = accepted;
+        let Ok(tcp) = TcpStream::from_std(stream) else { return };
+        let open = self.stats.connection(entry.listener());
+        match &*entry {
+            Entry::Inbound => Rc::clone(&self).serve_peer(tcp, peer).await,
             Entry::Outbound => Rc::clone(&self).serve_app(tcp, None).await,
             Entry::Upstream { service, port } => {
                 Rc::clone(&self).serve_app(tcp, Some((service.clone(), *port))).await;
             }
-            Entry::Edge { port } => Rc::clone(&self).serve_outside(tcp, accepted.peer, *port).await,
+            Entry::Edge { port } => Rc::clone(&self).serve_outside(tcp, peer, *port).await,
         }
-        drop(open);
+        drop((open, place));
     }
 
     /// Whoever sends plaintext to the mesh's port, where a port of the app permits it.
@@ -205,7 +203,7 @@ impl Shard {
         let finish = self.node.finish.outside.subscribe();
         let hop = Hop { address: address.ip(), scheme: Scheme::Http };
         let connection = InboundConnection::of_plaintext(Rc::clone(&self), hop);
-        serve_plain(tcp, finish, connection).await;
+        self.serve_plain(tcp, finish, self.node.config.limits.of_outside(), connection).await;
     }
 
     /// Another sidecar.
@@ -244,7 +242,9 @@ impl Shard {
                 () = aged => {}
             }
         };
-        if let Err(error) = h2_server::serve(peer.tls, told, connection).await {
+        if let Err(error) =
+            h2_server::serve(peer.tls, told, self.node.config.limits.of_peer(), connection).await
+        {
             tracing::debug!(peer = %address, error = crate::error_chain(&error), "a peer's connection ended");
         }
     }
@@ -254,7 +254,9 @@ impl Shard {
         let finish = self.node.finish.app.subscribe();
         let opaque = upstream.as_ref().and_then(|(service, port)| self.opaque_authority(service, *port));
         let connection = AppConnection::new(Rc::clone(&self), upstream);
-        let Some(authority) = opaque else { return serve_plain(tcp, finish, connection).await };
+        let Some(authority) = opaque else {
+            return self.serve_plain(tcp, finish, self.node.config.limits.of_app(), connection).await;
+        };
         if let Err(error) = opaque::serve(tcp.into(), authority, connection).await {
             tracing::debug!(error = crate::error_chain(&error), "an opaque connection of the app ended");
         }
@@ -277,51 +279,68 @@ impl Shard {
         let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
         let hop = Hop { address: address.ip(), scheme };
         let connection = InboundConnection::of_outside(Rc::clone(&self), port, hop);
-        let Some(config) = tls else { return serve_plain(tcp, finish, connection).await };
+        let limits = self.node.config.limits;
+        let of_client = limits.of_outside();
+        let Some(config) = tls else { return self.serve_plain(tcp, finish, of_client, connection).await };
         let shaken = tokio::select! {
-            shaken = edges::tls::accept(config, tcp, EDGE_HANDSHAKE_MAX) => shaken,
+            shaken = edges::tls::accept(config, tcp, limits.handshake_time()) => shaken,
             () = turned(finish.clone()) => return,
         };
         match shaken {
-            Ok((tls, Agreed::Http2)) => serve_http2(tls, finish, connection).await,
-            Ok((tls, Agreed::Http1)) => serve_http1(tls, finish, connection).await,
+            Ok((tls, Agreed::Http2)) => self.serve_http2(tls, finish, of_client, connection).await,
+            Ok((tls, Agreed::Http1)) => serve_http1(tls, finish, of_client, connection).await,
             Err(error) => {
                 self.stats.shard().edge_handshake_failures.increment(error.label());
                 tracing::debug!(peer = %address, port, error = crate::error_chain(&error), "a handshake at an edge failed");
             }
         }
     }
-}
 
-/// Plaintext HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
-async fn serve_plain<S: Service>(tcp: TcpStream, finish: watch::Receiver<bool>, service: S) {
-    let first = tokio::select! {
-        first = actix_rt::time::timeout(FIRST_BYTES_MAX, speaks_http2(&tcp)) => first,
-        () = turned(finish.clone()) => return,
-    };
-    let Ok(Ok(http2)) = first else { return };
-    if http2 {
-        serve_http2(tcp, finish, service).await;
-    } else {
-        serve_http1(tcp, finish, service).await;
+    /// Plaintext HTTP/1.1, or HTTP/2 with prior knowledge, told apart by the first bytes.
+    async fn serve_plain<S: Service>(
+        &self,
+        tcp: TcpStream,
+        finish: watch::Receiver<bool>,
+        limits: OfConnection,
+        service: S,
+    ) {
+        let first = tokio::select! {
+            first = actix_rt::time::timeout(limits.head_time, speaks_http2(&tcp)) => first,
+            () = turned(finish.clone()) => return,
+        };
+        let Ok(Ok(http2)) = first else { return };
+        if http2 {
+            self.serve_http2(tcp, finish, limits, service).await;
+        } else {
+            serve_http1(tcp, finish, limits, service).await;
+        }
+    }
+
+    async fn serve_http2<T, S>(&self, io: T, finish: watch::Receiver<bool>, limits: OfConnection, service: S)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+        S: Service,
+    {
+        match h2_server::serve(io, turned(finish), limits, service).await {
+            Ok(()) => {}
+            Err(error) => {
+                if matches!(error, Broken::ResetFlood) {
+                    self.stats.shard().reset_floods.increment();
+                }
+                let error = crate::error_chain(&error);
+                tracing::debug!(error, "an HTTP/2 connection of an app or of a client ended");
+            }
+        }
     }
 }
 
-async fn serve_http2<T, S>(io: T, finish: watch::Receiver<bool>, service: S)
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service,
-{
-    if let Err(error) = h2_server::serve(io, turned(finish), service).await {
-        tracing::debug!(
-            error = crate::error_chain(&error),
-            "an HTTP/2 connection of an app or of a client ended"
-        );
-    }
-}
-
-async fn serve_http1<S: Service>(io: impl Into<Wire>, finish: watch::Receiver<bool>, service: S) {
-    if let Err(error) = h1::server::serve(io.into(), finish, Limits::default(), service).await {
+async fn serve_http1<S: Service>(
+    io: impl Into<Wire>,
+    finish: watch::Receiver<bool>,
+    limits: OfConnection,
+    service: S,
+) {
+    if let Err(error) = h1::server::serve(io.into(), finish, limits, service).await {
         tracing::debug!(
             error = crate::error_chain(&error),
             "an HTTP/1.1 connection of an app or of a client ended"

@@ -42,6 +42,7 @@ pub fn scrape(node: &Node, session: &SessionStatus) -> Scrape {
         shards: node.stats.shard_totals(),
         peers: node.stats.peer_totals(),
         upstreams: node.stats.upstream_totals(),
+        refused_by_address: node.refused_by_address.get(),
         upstream_views,
         actors: vec![ActorCounts { actor: "upstream", restarts, mailbox_full: mailbox_full(node) }],
         leaf: node.tls.load().as_ref().map(|tls| tls.material.view()),

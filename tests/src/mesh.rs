@@ -5,6 +5,7 @@ use std::path::Path;
 
 use outrider_shared::ServiceId;
 use outrider_sidecar::config::{EdgeCertificate, UpstreamListener};
+use outrider_sidecar::limits::Limits;
 use tempfile::TempDir;
 
 use crate::app::{App, Speaks};
@@ -64,6 +65,7 @@ impl Mesh {
             upstreams: Vec::new(),
             edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
+            limits: Limits::default(),
             drain_grace_s: 20,
             advertise: None,
         }
@@ -83,6 +85,7 @@ pub struct PodStart<'a> {
     upstreams: Vec<(ServiceId, u16)>,
     edge_certificates: Vec<EdgeCertificate>,
     concurrency_limit: u32,
+    limits: Limits,
     drain_grace_s: u64,
     advertise: Option<SocketAddr>,
 }
@@ -121,6 +124,13 @@ impl PodStart<'_> {
     #[must_use]
     pub fn concurrency_limit(mut self, limit: u32) -> Self {
         self.concurrency_limit = limit;
+        self
+    }
+
+    /// What its clients may ask of it. In a thread of the case only: a process would be given flags.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
@@ -167,6 +177,7 @@ impl PodStart<'_> {
             upstreams: upstreams.collect(),
             edge_certificates: self.edge_certificates.clone(),
             concurrency_limit: self.concurrency_limit,
+            limits: self.limits,
             drain_grace_s: self.drain_grace_s,
             advertise: self.advertise,
         };

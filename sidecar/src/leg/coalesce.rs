@@ -30,6 +30,9 @@ pub enum Broken {
     Http2(#[from] h2::Error),
     #[error("the peer does not answer")]
     Gone,
+    /// It was ended for it.
+    #[error("the client reset more streams than it may")]
+    ResetFlood,
     #[error("writing what was gathered")]
     Write(#[source] io::Error),
 }

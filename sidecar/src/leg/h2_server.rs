@@ -1,13 +1,14 @@
 //! One HTTP/2 connection as a server: from another sidecar over TLS, or from an app or a client in plaintext.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::SendResponse;
 use http::Response;
 use http_body::Body as _;
@@ -15,12 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{Body, BodyError};
 use super::coalesce::{Broken, coalescing};
-use super::h2_client::{
-    CONNECTION_WINDOW_BYTES, HEADER_BYTES_MAX, SEND_BUFFER_BYTES_MAX, STREAM_WINDOW_BYTES,
-};
+use super::h2_client::{CONNECTION_WINDOW_BYTES, SEND_BUFFER_BYTES_MAX, STREAM_WINDOW_BYTES};
 use super::interim::Interim;
+use super::patience::Patience;
 use super::pump::{Pump, PumpError};
 use super::service::Service;
+use crate::limits::{OfConnection, ResetMeter};
 use crate::pipeline::answer::Answer;
 
 /// Streams that a peer may have open on one connection. 1,024: a sidecar opens another connection past that.
@@ -35,7 +36,12 @@ const FINISH_MAX: Duration = Duration::from_secs(5);
 /// Serves a connection to its end. Each request runs in a task of its own, which a reset of its stream cancels.
 ///
 /// `finish` ends at a drain, or when a certificate is about to end: GOAWAY.
-pub async fn serve<T, S>(io: T, finish: impl Future<Output = ()>, service: S) -> Result<(), Broken>
+pub async fn serve<T, S>(
+    io: T,
+    finish: impl Future<Output = ()>,
+    limits: OfConnection,
+    service: S,
+) -> Result<(), Broken>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service,
@@ -44,8 +50,8 @@ where
     let handshake = h2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(limits.head_bytes)
+        .max_concurrent_streams(limits.streams)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .enable_connect_protocol()
@@ -65,7 +71,10 @@ where
     let mut connection = connection?;
 
     let active = Rc::new(Cell::new(0_u32));
+    let resets = Rc::new(ResetMeter::new(limits.resets_per_second, Instant::now()));
+    let mut patience = Patience::new(limits.idle_time);
     let mut finishing = false;
+    let mut flooded = false;
     let mut told = std::pin::pin!(finish);
     let outcome = poll_fn(|cx| {
         if !finishing && told.as_mut().poll(cx).is_ready() {
@@ -77,14 +86,35 @@ where
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let request = request.map(Body::from_h2);
                     let respond = Rc::new(RefCell::new(respond));
+                    let (guard, resets) = (Guard::new(&active), Rc::clone(&resets));
                     // Boxed: as an argument it would lie in the task twice.
-                    let handled = Box::pin(service.serve(request, Interim::H2(Rc::clone(&respond))));
-                    actix_rt::spawn(answer(handled, respond, Guard::new(&active)));
+                    match limits.judge(&request) {
+                        Ok(()) => {
+                            let interim = Interim::H2(Rc::clone(&respond));
+                            let handled = Box::pin(service.serve(request, interim));
+                            actix_rt::spawn(answer(handled, respond, guard, resets));
+                        }
+                        Err(malformed) => {
+                            let handled = Box::pin(ready(service.refuse_malformed(malformed)));
+                            actix_rt::spawn(answer(handled, respond, guard, resets));
+                        }
+                    }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Broken::Http2(error))),
                 Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => break,
             }
+        }
+        if resets.is_over() && !std::mem::replace(&mut flooded, true) {
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            cx.waker().wake_by_ref();
+        }
+        while patience.poll(cx).is_ready() {
+            if active.get() == 0 && !std::mem::replace(&mut finishing, true) {
+                connection.graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
+            patience.until(Instant::now() + limits.idle_time);
         }
         match flusher.turn(active.get() > 1, cx) {
             Poll::Ready(error) => Poll::Ready(Err(Broken::Write(error))),
@@ -96,7 +126,7 @@ where
     if let Ok(Err(error)) = actix_rt::time::timeout(FINISH_MAX, rest).await {
         tracing::trace!(%error, "the peer had closed already");
     }
-    outcome
+    if flooded { Err(Broken::ResetFlood) } else { outcome }
 }
 
 /// Counts a request as under way while it lives.
@@ -117,8 +147,12 @@ impl Drop for Guard {
 
 /// One request, from its head to the last byte of its answer. Cancelled where the client resets the stream: the answer
 /// is dropped, and with it everything that it holds.
-async fn answer<F>(mut handled: Pin<Box<F>>, respond: Rc<RefCell<SendResponse<Bytes>>>, _guard: Guard)
-where
+async fn answer<F>(
+    mut handled: Pin<Box<F>>,
+    respond: Rc<RefCell<SendResponse<Bytes>>>,
+    _guard: Guard,
+    resets: Rc<ResetMeter>,
+) where
     F: Future<Output = Response<Answer>>,
 {
     let answered = poll_fn(|cx| match handled.as_mut().poll(cx) {
@@ -126,13 +160,18 @@ where
         Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
     })
     .await;
-    let Some(answered) = answered else { return };
+    let Some(answered) = answered else {
+        resets.count(Instant::now());
+        return;
+    };
     let (head, body) = answered.into_parts();
     let end = body.is_end_stream();
     let sent = respond.borrow_mut().send_response(Response::from_parts(head, ()), end);
     let mut stream = match sent {
         Ok(stream) => stream,
         Err(error) => {
+            // Its content broke off first, and that was the answer.
+            resets.count(Instant::now());
             tracing::trace!(%error, "the client had gone");
             return;
         }
@@ -144,13 +183,17 @@ where
     let pumped = poll_fn(|cx| {
         // A client that does not read stops the pump, but not the clock.
         if pump.body_mut().poll_deadline(cx).is_ready() {
-            stream.send_reset(h2::Reason::CANCEL);
+            stream.send_reset(Reason::CANCEL);
             return Poll::Ready(Err(PumpError::Source(BodyError::Timeout)));
         }
         pump.poll(&mut stream, cx)
     })
     .await;
-    if let Err(PumpError::Source(error)) = pumped {
-        tracing::debug!(error = &error as &dyn std::error::Error, "an answer broke off");
+    match pumped {
+        Err(PumpError::Source(error)) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "an answer broke off");
+        }
+        Err(PumpError::Reset(_)) => resets.count(Instant::now()),
+        Ok(()) | Err(PumpError::Sink(_)) => {}
     }
 }

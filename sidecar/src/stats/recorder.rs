@@ -75,6 +75,8 @@ pub struct ShardStats {
     pub tls_handshake_failures: LabelledCounters,
     /// Of clients from outside, by the reason's label.
     pub edge_handshake_failures: LabelledCounters,
+    /// Connections ended since their client reset more streams than it may.
+    pub reset_floods: Counter,
     /// HTTP/1.1 requests and answers that could not be understood, by the reason's label.
     pub malformed_requests: LabelledCounters,
     pub malformed_answers: LabelledCounters,

@@ -82,6 +82,7 @@ pub struct ShardTotals {
     pub refusals_outbound: Vec<LabelTotals>,
     pub tls_handshake_failures: Vec<LabelTotals>,
     pub edge_handshake_failures: Vec<LabelTotals>,
+    pub reset_floods: u64,
     pub malformed_requests: Vec<LabelTotals>,
     pub malformed_answers: Vec<LabelTotals>,
     pub plaintext_sources: Vec<LabelTotals>,
@@ -196,6 +197,7 @@ pub(super) fn of_shards(shards: &[Arc<CachePadded<ShardStats>>]) -> ShardTotals 
         add_labels(&mut totals.refusals_outbound, shard.refusals(Side::Outbound));
         add_labels(&mut totals.tls_handshake_failures, &shard.tls_handshake_failures);
         add_labels(&mut totals.edge_handshake_failures, &shard.edge_handshake_failures);
+        totals.reset_floods += shard.reset_floods.get();
         add_labels(&mut totals.malformed_requests, &shard.malformed_requests);
         add_labels(&mut totals.malformed_answers, &shard.malformed_answers);
         add_labels(&mut totals.plaintext_sources, &shard.plaintext_sources);

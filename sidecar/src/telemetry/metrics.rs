@@ -40,6 +40,8 @@ pub struct Scrape {
     pub shards: ShardTotals,
     pub peers: Vec<PeerTotals>,
     pub upstreams: Vec<UpstreamTotals>,
+    /// Connections closed at once, since their address had as many as it may have.
+    pub refused_by_address: u64,
     /// The actors' own view, for permits and endpoints.
     pub upstream_views: Vec<UpstreamView>,
     pub actors: Vec<ActorCounts>,

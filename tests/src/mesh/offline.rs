@@ -8,6 +8,7 @@ use outrider_control_plane::planner;
 use outrider_shared::policy::{self, Policy};
 use outrider_shared::snapshot::{Endpoint, Snapshot, Version};
 use outrider_shared::{ServiceId, SidecarId};
+use outrider_sidecar::limits::Limits;
 use tempfile::TempDir;
 
 use super::sidecar::{Sidecar, Start};
@@ -110,6 +111,7 @@ impl Offline {
             upstreams: Vec::new(),
             edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
+            limits: Limits::default(),
             drain_grace_s: 20,
             advertise: None,
         }

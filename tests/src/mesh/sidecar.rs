@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use crate::loopback::port;
 use outrider_shared::ServiceId;
 use outrider_sidecar::config::{Args, EdgeCertificate, UpstreamListener};
+use outrider_sidecar::limits::Limits;
 use outrider_sidecar::node::{self, Ended};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ pub struct Start {
     pub upstreams: Vec<UpstreamListener>,
     pub edge_certificates: Vec<EdgeCertificate>,
     pub concurrency_limit: u32,
+    pub limits: Limits,
     pub drain_grace_s: u64,
     /// `None`: where it listens.
     pub advertise: Option<SocketAddr>,
@@ -57,6 +59,7 @@ impl Start {
             health: self.address(port::HEALTH),
             shards: Some(2),
             concurrency_limit: self.concurrency_limit,
+            limits: self.limits,
             drain_grace_s: self.drain_grace_s,
         }
     }

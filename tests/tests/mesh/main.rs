@@ -10,6 +10,7 @@ mod egress;
 mod headers;
 mod identity;
 mod lifecycle;
+mod limits;
 mod migration;
 mod outbound;
 mod paths;

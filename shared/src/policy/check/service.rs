@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Checker, Entry, mesh};
 use crate::ids::{ServiceId, SpiffeId};
 use crate::policy::model::{MeshSettings, Service};
+use crate::policy::raw::mesh::Mtls;
 use crate::policy::raw::service::{AppProtocolWord, EdgeTls, ServiceName, ServiceSpec};
 use crate::policy::raw::{Located, did_you_mean};
-use crate::snapshot::{AppProtocol, Edge, LocalPort};
+use crate::snapshot::{self, AppProtocol, Edge, LocalPort};
 
 /// A service's ports, for references to them.
 pub(super) type Ports = BTreeMap<u16, AppProtocol>;
@@ -54,7 +55,16 @@ fn ports(entry: &Entry<'_, ServiceSpec>, mesh: &MeshSettings, checker: &mut Chec
         let port = port_number(raw.port.value.0);
         let target_port = raw.target_port.map_or(port, |target| port_number(target.0));
         let app_protocol = app_protocol(raw.app_protocol);
-        let mtls = mesh::mtls(raw.mtls).unwrap_or(of_service);
+        let mtls = match (app_protocol, raw.mtls) {
+            (AppProtocol::Tcp, Some(Mtls::Permissive)) => {
+                let message = format!("port {port} carries TCP, and plaintext is taken as HTTP alone");
+                let help = "write Strict, or leave mtls out".to_owned();
+                checker.report(entry.file, &raw.port.place, message, help);
+                snapshot::Mtls::Strict
+            }
+            (AppProtocol::Tcp, _) => snapshot::Mtls::Strict,
+            (_, said) => mesh::mtls(said).unwrap_or(of_service),
+        };
         let local = LocalPort { port, target_port, app_protocol, mtls };
         if ports.insert(port, local).is_some() {
             let help = "each port of a service is declared once".to_owned();

@@ -34,7 +34,7 @@ record! {
         "targetPort" target_port: Option<Int<1, 65535>>,
         /// How the app is spoken to. Detecting it is not built yet, so it must be said.
         "appProtocol" app_protocol: AppProtocolWord,
-        /// `Permissive`: plaintext HTTP is taken too, as principal `unauthenticated`, while callers move into the mesh. The
+        /// `Permissive`, of HTTP alone: plaintext is taken too, as principal `unauthenticated`, while callers move into the mesh. The
         /// service's where it is left out.
         "mtls" mtls: Option<Mtls>,
     }

@@ -20,7 +20,7 @@ use super::encode::{self, Encoding};
 use super::framing::Framing;
 use super::head::{self, Shape, Version};
 use super::malformed::Malformed;
-use super::scan::{Limits, Scanner};
+use super::scan::Scanner;
 use super::sink::H1Sink;
 use crate::leg::body::{Body, BodyError};
 use crate::leg::interim::Interim;
@@ -28,15 +28,11 @@ use crate::leg::patience::Patience;
 use crate::leg::pump::{Pump, PumpError};
 use crate::leg::service::Service;
 use crate::leg::wire::Wire;
+use crate::limits::OfConnection;
 use crate::listen::turned;
 use crate::pipeline::answer::Answer;
 use crate::pipeline::upgrade;
 
-/// A head that has begun must be whole within this time. 10 s: a slow link sends 16 KiB in less.
-const HEAD_MAX: Duration = Duration::from_secs(10);
-/// A connection without a request is kept so long. 5 minutes: longer than any client in common use keeps one (Chrome: 5
-/// minutes), so that it is the client who closes, and no request meets a closing connection.
-const IDLE_MAX: Duration = Duration::from_mins(5);
 /// What is read of a request whose answer is out, so that the connection can be kept: time and bytes. More is cheaper to
 /// send on a new connection.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
@@ -46,17 +42,17 @@ const DRAIN_BYTES_MAX: usize = 256 << 10;
 pub async fn serve<S: Service>(
     wire: Wire,
     finish: watch::Receiver<bool>,
-    limits: Limits,
+    limits: OfConnection,
     service: S,
 ) -> Result<(), Broken> {
-    let conn = Conn::new(wire, limits);
-    let mut patience = Patience::new(IDLE_MAX);
+    let conn = Conn::new(wire, limits.head);
+    let mut patience = Patience::new(limits.idle_time);
     let mut finish = std::pin::pin!(turned(finish));
     let mut finishing = false;
     loop {
         let head = tokio::select! {
             biased;
-            head = next_head(&conn, &mut patience) => head?,
+            head = next_head(&conn, &mut patience, &limits) => head?,
             () = &mut finish, if !finishing => {
                 finishing = true;
                 if conn.has_unread() {
@@ -106,11 +102,15 @@ impl Exchange {
 }
 
 /// The next head; `None`: the client has closed, or was idle for too long.
-async fn next_head(conn: &Conn, patience: &mut Patience) -> Result<Option<Result<Bytes, Malformed>>, Broken> {
+async fn next_head(
+    conn: &Conn,
+    patience: &mut Patience,
+    limits: &OfConnection,
+) -> Result<Option<Result<Bytes, Malformed>>, Broken> {
     let mut scanner = Scanner::of_request();
     let mut began = false;
     let mut empty_lines = 0;
-    patience.until(Instant::now() + IDLE_MAX);
+    patience.until(Instant::now() + limits.idle_time);
     poll_fn(|cx| {
         loop {
             match conn.poll_head(&mut scanner, cx) {
@@ -130,11 +130,11 @@ async fn next_head(conn: &Conn, patience: &mut Patience) -> Result<Option<Result
             }
         }
         if conn.has_unread() && !std::mem::replace(&mut began, true) {
-            patience.until(Instant::now() + HEAD_MAX);
+            patience.until(Instant::now() + limits.head_time);
         } else if !began {
             conn.rest();
         }
-        patience.poll(cx).map(|()| Ok(began.then_some(Err(Malformed::TooSlow { limit: HEAD_MAX }))))
+        patience.poll(cx).map(|()| Ok(began.then_some(Err(Malformed::TooSlow { limit: limits.head_time }))))
     })
     .await
 }

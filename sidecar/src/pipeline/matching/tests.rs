@@ -1,7 +1,7 @@
 //! Sentences about what a request asks for, and equality with a naive reading of the precedence.
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use outrider_shared::ServiceId;
 use outrider_shared::authorization::DefaultAuthorization;
 use outrider_shared::route::{Backend, HeaderChanges, PathMatch, Route, RouteMatch, RouteRule};

@@ -91,6 +91,11 @@ pub(super) static CONNECTIONS_OPEN: Family =
     gauge("outrider_connections_open", &["listener"], "Connections that are open");
 pub(super) static CONNECTIONS_ACCEPTED: Family =
     counter("outrider_connections_accepted", &["listener"], "Connections that were accepted");
+pub(super) static CONNECTIONS_CUT: Family = counter(
+    "outrider_connections_cut",
+    &["reason"],
+    "Connections ended for what their client does: reset_flood, or closed at once: per_address",
+);
 pub(super) static IN_FLIGHT: Family =
     gauge("outrider_upstream_requests_in_flight", &["side", "upstream"], "Requests under way");
 pub(super) static UPSTREAM_FAILURES: Family = counter(

@@ -158,7 +158,7 @@ fn of_peers(scrape: &Scrape) -> [Rows; 3] {
     ]
 }
 
-fn of_shards(scrape: &Scrape) -> [Rows; 8] {
+fn of_shards(scrape: &Scrape) -> [Rows; 9] {
     let shards = &scrape.shards;
     let labelled = |counts: &[LabelTotals]| -> Vec<Row> {
         counts.iter().map(|of| row([&of.label], Value::Counter(of.count))).collect()
@@ -182,6 +182,13 @@ fn of_shards(scrape: &Scrape) -> [Rows; 8] {
         (&name::AUDIT_MATCHES, labelled(&shards.audit_matches)),
         (&name::CONNECTIONS_OPEN, listeners(|of| level(of.open))),
         (&name::CONNECTIONS_ACCEPTED, listeners(|of| Value::Counter(of.accepted))),
+        (
+            &name::CONNECTIONS_CUT,
+            vec![
+                row(["per_address"], Value::Counter(scrape.refused_by_address)),
+                row(["reset_flood"], Value::Counter(shards.reset_floods)),
+            ],
+        ),
     ]
 }
 

@@ -42,6 +42,7 @@ fn a_scrape() -> Scrape {
         shards: registry.shard_totals(),
         peers: registry.peer_totals(),
         upstreams: registry.upstream_totals(),
+        refused_by_address: 1,
         upstream_views: vec![UpstreamView {
             name: "shop/payments:9000".to_owned(),
             side: "outbound".to_owned(),
@@ -228,6 +229,7 @@ fn the_names_are_the_golden_ones() {
         "outrider_authorization_audit_matches{rule}",
         "outrider_connections_open{listener}",
         "outrider_connections_accepted{listener}",
+        "outrider_connections_cut{reason}",
         "outrider_upstream_requests_in_flight{side,upstream}",
         "outrider_upstream_failures{side,upstream}",
         "outrider_upstream_refusals{side,upstream}",
