@@ -17,11 +17,13 @@ const MIB: u64 = 1 << 20;
 /// What both sidecars' windows, TLS and socket buffers may hold of one body together. Loopback sockets alone take some
 /// 6 MiB each way on each of three connections.
 const UNDERWAY_BYTES_MAX: u64 = 64 * MIB;
-/// One body of a case. Larger by far than anything that may be buffered.
+/// A body that nobody reads to its end. Larger by far than anything that may be buffered.
 const LONG_BYTES: u64 = 256 * MIB;
+/// A body that is read to its end: many times what both ends may buffer of it, and a thousand windows of a stream.
+const WHOLE_BYTES: u64 = 1_088 * MIB;
 
 #[tokio::test]
-async fn a_quarter_of_a_gibibyte_each_way_arrives_whole_in_constant_memory() {
+async fn more_than_a_gibibyte_each_way_arrives_whole_in_constant_memory() {
     let policy = policy::documents(&[
         policy::OPEN,
         &policy::http("caller", 8080),
@@ -39,11 +41,11 @@ async fn a_quarter_of_a_gibibyte_each_way_arrives_whole_in_constant_memory() {
         Call::post(&host, "/", "x").send(caller.outbound()).await.unwrap();
         let before = (caller.sidecar.process().resident_bytes(), pod.sidecar.process().resident_bytes());
         let call =
-            Call::post(&host, "/", "").body(Pattern::new(LONG_BYTES)).plan(&format!("bytes={LONG_BYTES}"));
+            Call::post(&host, "/", "").body(Pattern::new(WHOLE_BYTES)).plan(&format!("bytes={WHOLE_BYTES}"));
         let answer = call.send(caller.outbound()).await.unwrap();
-        assert_eq!(answer.pattern, Reader { length: LONG_BYTES, differs: false }, "{service}: the answer");
+        assert_eq!(answer.pattern, Reader { length: WHOLE_BYTES, differs: false }, "{service}: the answer");
         let seen = pod.app().seen().pop().unwrap();
-        assert_eq!(seen.pattern, Reader { length: LONG_BYTES, differs: false }, "{service}: the request");
+        assert_eq!(seen.pattern, Reader { length: WHOLE_BYTES, differs: false }, "{service}: the request");
         for (name, before, process) in
             [("caller", before.0, caller.sidecar.process()), (service, before.1, pod.sidecar.process())]
         {
