@@ -187,13 +187,16 @@ impl Shard {
         let Accepted { stream, peer, entry, place } = accepted;
         let Ok(tcp) = TcpStream::from_std(stream) else { return };
         let open = self.stats.connection(entry.listener());
+        // Each boxed: an idle connection of one kind must not hold the room that another kind's handshake takes.
         match &*entry {
-            Entry::Inbound => Rc::clone(&self).serve_peer(tcp, peer).await,
-            Entry::Outbound => Rc::clone(&self).serve_app(tcp, None).await,
+            Entry::Inbound => Box::pin(Rc::clone(&self).serve_peer(tcp, peer)).await,
+            Entry::Outbound => Box::pin(Rc::clone(&self).serve_app(tcp, None)).await,
             Entry::Upstream { service, port } => {
-                Rc::clone(&self).serve_app(tcp, Some((service.clone(), *port))).await;
+                Box::pin(Rc::clone(&self).serve_app(tcp, Some((service.clone(), *port)))).await;
             }
-            Entry::Edge { port } => Rc::clone(&self).serve_outside(tcp, peer, *port).await,
+            Entry::Edge { port } => {
+                Box::pin(Rc::clone(&self).serve_outside(tcp, peer, *port)).await;
+            }
         }
         drop((open, place));
     }
@@ -210,7 +213,7 @@ impl Shard {
     async fn serve_peer(self: Rc<Self>, tcp: TcpStream, address: SocketAddr) {
         let permissive = self.published().is_some_and(|published| published.table.takes_plaintext());
         if permissive && is_plaintext(&tcp).await {
-            return self.serve_plaintext(tcp, address).await;
+            return Box::pin(self.serve_plaintext(tcp, address)).await;
         }
         let Some(own) = self.node.tls.load_full() else {
             self.stats.shard().tls_handshake_failures.increment("not_ready");
@@ -257,7 +260,7 @@ impl Shard {
         let Some(authority) = opaque else {
             return self.serve_plain(tcp, finish, self.node.config.limits.of_app(), connection).await;
         };
-        if let Err(error) = opaque::serve(tcp.into(), authority, connection).await {
+        if let Err(error) = Box::pin(opaque::serve(tcp.into(), authority, connection)).await {
             tracing::debug!(error = crate::error_chain(&error), "an opaque connection of the app ended");
         }
     }
@@ -287,7 +290,7 @@ impl Shard {
             () = turned(finish.clone()) => return,
         };
         match shaken {
-            Ok((tls, Agreed::Http2)) => self.serve_http2(tls, finish, of_client, connection).await,
+            Ok((tls, Agreed::Http2)) => Box::pin(self.serve_http2(tls, finish, of_client, connection)).await,
             Ok((tls, Agreed::Http1)) => serve_http1(tls, finish, of_client, connection).await,
             Err(error) => {
                 self.stats.shard().edge_handshake_failures.increment(error.label());
@@ -310,7 +313,7 @@ impl Shard {
         };
         let Ok(Ok(http2)) = first else { return };
         if http2 {
-            self.serve_http2(tcp, finish, limits, service).await;
+            Box::pin(self.serve_http2(tcp, finish, limits, service)).await;
         } else {
             serve_http1(tcp, finish, limits, service).await;
         }

@@ -63,11 +63,9 @@ pub async fn serve<S: Service>(
         };
         let Some(head) = head else { return close(&conn).await };
         let after = match head.and_then(|head| head::request(&head, &conn.limits)) {
-            Ok((request, shape)) => answer(&conn, &service, request, shape, finishing).await?,
-            Err(malformed) => {
-                let exchange = Exchange::REFUSED;
-                write(&conn, service.refuse_malformed(malformed), &exchange, After::Linger).await?
-            }
+            // Boxed for their size: a connection without a request holds nothing of one.
+            Ok((request, shape)) => Box::pin(answer(&conn, &service, request, shape, finishing)).await?,
+            Err(malformed) => Box::pin(refuse(&conn, &service, malformed)).await?,
         };
         match after {
             After::Next => {}
@@ -139,6 +137,10 @@ async fn next_head(
     .await
 }
 
+async fn refuse<S: Service>(conn: &Rc<Conn>, service: &S, malformed: Malformed) -> Result<After, Broken> {
+    write(conn, service.refuse_malformed(malformed), &Exchange::REFUSED, After::Linger).await
+}
+
 async fn answer<S: Service>(
     conn: &Rc<Conn>,
     service: &S,
@@ -157,26 +159,26 @@ async fn answer<S: Service>(
     let go_on = shape.expects_continue.then(|| Rc::new(Cell::new(false)));
     let interim = go_on.as_ref().map_or(Interim::None, |go_on| Interim::Continue(Rc::clone(go_on)));
     let request = request.map(|()| Body::from_h1(conn.begin(framing)));
-    // Boxed for its size: a connection without a request holds nothing of it.
-    let mut handling = Box::pin(service.serve(request, interim));
-    let answered = poll_fn(|cx| {
-        if let Poll::Ready(answered) = handling.as_mut().poll(cx) {
-            return Poll::Ready(Ok::<_, Broken>(Some(answered)));
-        }
-        if let Some(go_on) = &go_on
-            && go_on.replace(false)
-        {
-            conn.output.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        if conn.unwritten() > 0
-            && let Poll::Ready(Err(error)) = conn.poll_flush(cx)
-        {
-            return Poll::Ready(Err(error.into()));
-        }
-        conn.poll_gone(cx).map(|()| Ok(None))
-    })
-    .await?;
-    drop(handling);
+    let answered = {
+        let mut handling = std::pin::pin!(service.serve(request, interim));
+        poll_fn(|cx| {
+            if let Poll::Ready(answered) = handling.as_mut().poll(cx) {
+                return Poll::Ready(Ok::<_, Broken>(Some(answered)));
+            }
+            if let Some(go_on) = &go_on
+                && go_on.replace(false)
+            {
+                conn.output.borrow_mut().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+            if conn.unwritten() > 0
+                && let Poll::Ready(Err(error)) = conn.poll_flush(cx)
+            {
+                return Poll::Ready(Err(error.into()));
+            }
+            conn.poll_gone(cx).map(|()| Ok(None))
+        })
+        .await?
+    };
     let Some(answered) = answered else { return Ok(After::Close) };
     if let Some(malformed) = conn.malformed() {
         service.content_was(malformed);
