@@ -7,10 +7,12 @@ use http::Method;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use outrider_tests::app::Speaks;
-use outrider_tests::call::{Call, CallError};
+use outrider_tests::call::{Call, CallError, Connection};
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::{Mesh, Pod};
 use outrider_tests::{policy, wait};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 use crate::data_path::Received;
 
@@ -165,6 +167,20 @@ async fn patience_ends_where_the_rule_says_so_and_is_told_apart() {
     // In time is in time.
     let call = Call::get(HOST, "/whole").plan("bytes=10");
     assert_eq!(call.send(mesh.caller.outbound()).await.unwrap().pattern.length, 10);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_stop_the_clock() {
+    let mesh = Routed::start("[{timeouts: {request: 300ms}, backendRefs: [{name: red, port: 8080}]}]").await;
+    let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nx-app: bytes=1000000000\r\n\r\n");
+    let mut http1 = TcpStream::connect(mesh.caller.outbound()).await.unwrap();
+    http1.write_all(request.as_bytes()).await.unwrap();
+    // Its head is read, and nothing of its body.
+    let mut http2 = Connection::open(mesh.caller.outbound(), Speaks::Http2).await.unwrap();
+    let call = Call::get(HOST, "/").http2().plan("bytes=1000000000");
+    let answer = wait::bounded("a head", http2.begin(call)).await.unwrap();
+    mesh.caller.sidecar.counts("http_client_request_duration_seconds_count", &["class=\"aborted\""], 2.0).await;
+    drop((http1, answer));
 }
 
 #[tokio::test]

@@ -37,6 +37,9 @@ use crate::pipeline::upgrade;
 /// send on a new connection.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 const DRAIN_BYTES_MAX: usize = 256 << 10;
+/// A client that is still sending is read from for so long after the last answer, so that it comes to read that. 5 s: what
+/// nginx waits for the next byte.
+const LINGER_MAX: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end; at `finish`, up to the end of the request that is under way.
 pub async fn serve<S: Service>(
@@ -317,17 +320,15 @@ async fn close(conn: &Conn) -> Result<(), Broken> {
 /// the client before it has read it (RFC 9112, section 9.6).
 async fn linger(conn: &Conn) -> Result<(), Broken> {
     poll_fn(|cx| conn.poll_shutdown(cx)).await?;
-    let mut bytes = 0;
     let read = poll_fn(|cx| {
-        while bytes <= DRAIN_BYTES_MAX {
+        loop {
             match std::task::ready!(conn.poll_discard(cx)) {
                 Ok(0) | Err(_) => return Poll::Ready(()),
-                Ok(n) => bytes += n,
+                Ok(_) => {}
             }
         }
-        Poll::Ready(())
     });
     // Past the time, the client has had it.
-    let _ = actix_rt::time::timeout(DRAIN_MAX, read).await;
+    let _ = actix_rt::time::timeout(LINGER_MAX, read).await;
     Ok(())
 }
