@@ -179,7 +179,10 @@ async fn a_client_that_does_not_read_does_not_stop_the_clock() {
     let mut http2 = Connection::open(mesh.caller.outbound(), Speaks::Http2).await.unwrap();
     let call = Call::get(HOST, "/").http2().plan("bytes=1000000000");
     let answer = wait::bounded("a head", http2.begin(call)).await.unwrap();
-    mesh.caller.sidecar.counts("http_client_request_duration_seconds_count", &["class=\"aborted\""], 2.0).await;
+    mesh.caller
+        .sidecar
+        .counts("http_client_request_duration_seconds_count", &["class=\"aborted\""], 2.0)
+        .await;
     drop((http1, answer));
 }
 

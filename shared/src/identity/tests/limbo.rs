@@ -56,8 +56,8 @@ const REVOCATION: &str =
 const CA_LEAF: &str = "a public CA may be a server too; X509-SVID, section 4.1, forbids a leaf that is a CA";
 const SELF_ISSUED: &str = "public CAs roll their keys over by certificates issued to themselves; the mesh's bundle carries both roots instead, \
      and webpki, which refuses these, errs on the safe side";
-const OTHER_NAMES: &str = "constrains distinguished names or e-mail addresses, which identify nobody in the mesh; webpki refuses such \
-     constraints where it meets such a name, which errs on the safe side";
+const OTHER_NAMES: &str = "constrains distinguished names or e-mail addresses, which identify nobody in the mesh; RFC 5280, section \
+     4.2.1.10, leaves a reader who does not process such a constraint to reject the certificate, and webpki does";
 const COMMON_NAME: &str =
     "the CA/Browser Forum asks that the common name repeat a DNS name; nothing here reads it";
 
