@@ -37,8 +37,8 @@ pub enum ApiError {
     #[error("{given} is no URL of a control plane: write http://host:port")]
     Url { given: String },
     #[error(
-        "no operator credential found (looked for {}): name its file with --credential-file; \
-         the control plane writes it as operator-token into its data directory",
+        "no operator credential found (looked for {}): run this where `outrider demo` runs, or name its file with \
+         --credential-file; the control plane writes it as operator-token into its data directory",
         CREDENTIAL_FILES.join(" and ")
     )]
     NoCredential,

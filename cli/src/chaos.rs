@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use outrider_chaos::{Check, Options, Part, Plan, Pod, Ready, Report, Scenario, Verdict};
+use serde::Serialize;
 
 use crate::demo::data::DataDir;
 use crate::demo::layout::{Layout, Net, Service};
@@ -16,17 +17,33 @@ use crate::screen::{Output, Screen};
 #[derive(Debug, Subcommand)]
 pub enum Chaos {
     /// Lists the scenarios: what each believes, and what it breaks.
-    List,
+    List(ListArgs),
     /// Runs scenarios, each on a mesh of its own on this machine. Fails if a bound is broken.
     #[command(
+        override_usage = "outrider chaos run [OPTIONS] <NAME>\n       outrider chaos run [OPTIONS] --all",
         after_help = "Examples:\n  outrider chaos run sidecar-killed\n  outrider chaos run --all --out reports"
     )]
     Run(RunArgs),
 }
 
 #[derive(Debug, Args)]
+pub struct ListArgs {
+    /// What to print.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Output,
+}
+
+/// A line of JSON for each scenario.
+#[derive(Debug, Serialize)]
+struct Listed {
+    name: &'static str,
+    believes: &'static str,
+    breaks: &'static str,
+}
+
+#[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The scenario.
+    /// The scenario: see `outrider chaos list`.
     #[arg(value_name = "NAME", required_unless_present = "all", conflicts_with = "all")]
     scenario: Option<Scenario>,
     /// Every scenario, one after another.
@@ -36,7 +53,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Requests a second from outside, whether or not the shop keeps up.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
     /// The loopback network in which everything of it listens.
     #[arg(long, value_name = "127.N", default_value = "127.16")]
@@ -48,7 +65,7 @@ pub struct RunArgs {
 
 pub async fn run(chaos: Chaos) -> anyhow::Result<()> {
     match chaos {
-        Chaos::List => list(),
+        Chaos::List(ListArgs { output }) => list(output),
         Chaos::Run(args) => {
             tokio::select! {
                 done = run_all(&args) => done,
@@ -62,12 +79,16 @@ pub async fn run(chaos: Chaos) -> anyhow::Result<()> {
     }
 }
 
-fn list() -> anyhow::Result<()> {
+fn list(output: Output) -> anyhow::Result<()> {
     let mut screen = Screen::stdout();
     for scenario in Scenario::ALL {
-        screen.line(scenario.name())?;
-        screen.line(&format!("  believes: {}", scenario.hypothesis()))?;
-        screen.line(&format!("  breaks:   {}", scenario.fault()))?;
+        let (name, believes, breaks) = (scenario.name(), scenario.hypothesis(), scenario.fault());
+        match output {
+            Output::Json => screen.json(&Listed { name, believes, breaks })?,
+            Output::Table => {
+                screen.line(&format!("{name}\n  believes: {believes}\n  breaks:   {breaks}"))?;
+            }
+        }
     }
     Ok(())
 }

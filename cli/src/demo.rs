@@ -50,7 +50,7 @@ Examples:
 #[command(after_help = AFTER_HELP)]
 pub struct DemoArgs {
     /// Requests a second to the shop, whether or not it keeps up; 0 for none.
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(0..=2_000))]
+    #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(0..=2_000))]
     rate: u32,
     /// Ends by itself after this long, counted from the first request. Default: until Ctrl-C.
     #[arg(long, value_name = "DURATION")]

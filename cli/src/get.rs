@@ -28,7 +28,7 @@ const BODY_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug, Args)]
 pub struct GetArgs {
     /// What to ask for, by the service's name.
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", value_parser = url)]
     url: Uri,
     /// The outbound port of the sidecar to go through: the request is made with its identity.
     #[arg(long, env = "OUTRIDER_VIA", value_name = "IP:PORT", default_value_t = SocketAddr::from(([127, 0, 0, 1], names::port::OUTBOUND)))]
@@ -38,11 +38,21 @@ pub struct GetArgs {
     output: Output,
 }
 
+/// The mesh adds TLS by itself, so what an app writes is `http://` always.
+fn url(given: &str) -> Result<Uri, String> {
+    let wrong = || format!("{given:?} is not of the form http://SERVICE/PATH, as http://orders/api/orders");
+    let url: Uri = given.parse().map_err(|_| wrong())?;
+    if url.scheme_str() == Some("https") {
+        return Err("write http://: the sidecars speak TLS between them by themselves".to_owned());
+    }
+    if url.scheme_str() == Some("http") && url.authority().is_some() { Ok(url) } else { Err(wrong()) }
+}
+
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
-    #[error("{given} is not of the form http://service/path")]
-    Url { given: Uri },
+    #[error("{given} cannot be asked for")]
+    Url { given: Uri, source: http::Error },
     #[error("no sidecar answers at {via}: say with --via where one listens for its app (its --outbound)")]
     Unreachable { via: SocketAddr, source: FetchError },
 }
@@ -171,19 +181,19 @@ pub async fn run(args: GetArgs) -> anyhow::Result<()> {
 }
 
 async fn get(args: &GetArgs) -> Result<Got, GetError> {
-    let url = || GetError::Url { given: args.url.clone() };
-    let service = args.url.authority().filter(|_| args.url.scheme_str() == Some("http")).ok_or_else(url)?;
+    let unusable = |source| GetError::Url { given: args.url.clone(), source };
+    let service = args.url.authority().map_or("", |authority| authority.as_str());
     let path = args.url.path_and_query().map_or("/", |path| path.as_str());
     let to = Uri::builder().scheme("http").authority(args.via.to_string()).path_and_query(path).build();
     let mut random = rand::rng();
     // An id of zeros is none (W3C Trace Context, section 3.2.2.3).
     let (trace, parent) = (random.random_range(1..=u128::MAX), random.random_range(1..=u64::MAX));
-    let request = Request::get(to.map_err(|_| url())?)
-        .header(header::HOST, service.as_str())
+    let request = Request::get(to.map_err(unusable)?)
+        .header(header::HOST, service)
         .header("traceparent", format!("00-{trace:032x}-{parent:016x}-01"))
         .header(names::header::EXPLAIN, "way")
         .body(Full::default())
-        .map_err(|_| url())?;
+        .map_err(unusable)?;
     let fetcher = Fetcher::new(Bounds { time_max: TIME_MAX, body_bytes_max: BODY_BYTES_MAX });
     let begun = Instant::now();
     let answer =
@@ -224,7 +234,7 @@ fn text(got: &Got) -> String {
         Some(Way::Through(way)) => through(&mut text, way),
         Some(Way::Stopped(stopped)) => stop(&mut text, "   ", stopped),
         None => {
-            let _ = writeln!(text, "   └─ it does not tell the way");
+            let _ = writeln!(text, "   └─ it does not tell the way: is this a sidecar's outbound port?");
         }
     }
     let _ = writeln!(text, "trace {}", got.trace);

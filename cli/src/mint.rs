@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use outrider_shared::ServiceId;
 use outrider_shared::api::{MintAnswer, MintRequest};
 use outrider_shared::units::GepDuration;
+use serde::Serialize;
 
 use crate::api::{Api, ApiArgs};
 use crate::screen::{Output, Screen};
@@ -51,6 +52,15 @@ pub struct RevokeArgs {
     /// The id that `create` told.
     #[arg(value_name = "ID", value_parser = credential_id)]
     id: String,
+    /// What to print.
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Answer to a revocation.
+#[derive(Debug, Serialize)]
+struct Revoked<'a> {
+    revoked: &'a str,
 }
 
 /// Ids are made of letters, digits, `-` and `_`, and go into a path.
@@ -99,7 +109,10 @@ async fn mint(args: MintArgs, path: &str, what: &str) -> anyhow::Result<()> {
 async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
     let api = Api::open(&args.api)?;
     api.delete(&format!("/v1/join-secrets/{}", args.id)).await?;
-    eprintln!("Revoked {}.", args.id);
+    match args.output {
+        Output::Json => Screen::stdout().json(&Revoked { revoked: &args.id })?,
+        Output::Table => eprintln!("Revoked {}.", args.id),
+    }
     Ok(())
 }
 

@@ -22,11 +22,21 @@ pub enum PolicyCommand {
 #[derive(Debug, Args)]
 pub struct ValidateArgs {
     /// The directory: every *.yaml and *.yml file in it counts.
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", value_parser = directory)]
     dir: PathBuf,
     /// What to print.
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
+}
+
+/// What a directory's files say belongs together, so one of them alone would be judged wrongly.
+fn directory(given: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(given);
+    if path.is_file() {
+        Err("this is a file: name the directory that it lies in".to_owned())
+    } else {
+        Ok(path)
+    }
 }
 
 /// One line of JSON.

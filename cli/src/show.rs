@@ -71,7 +71,7 @@ pub struct ShowServiceArgs {
 }
 
 pub async fn show<S: Shown>(args: ShowArgs) -> anyhow::Result<()> {
-    show_path::<S>(args, S::PATH).await
+    show_path::<S>(args, S::PATH, None).await
 }
 
 pub async fn show_service<S: Shown>(args: ShowServiceArgs) -> anyhow::Result<()> {
@@ -80,23 +80,23 @@ pub async fn show_service<S: Shown>(args: ShowServiceArgs) -> anyhow::Result<()>
         Some(service) => format!("{}?service={service}", S::PATH),
         None => S::PATH.to_owned(),
     };
-    show_path::<S>(args.show, &path).await
+    show_path::<S>(args.show, &path, args.service.as_ref()).await
 }
 
-async fn show_path<S: Shown>(args: ShowArgs, path: &str) -> anyhow::Result<()> {
+async fn show_path<S: Shown>(args: ShowArgs, path: &str, service: Option<&ServiceId>) -> anyhow::Result<()> {
     let api = Api::open(&args.api)?;
     let palette = Palette::from_environment();
     let mut screen = Screen::stdout();
     let table = |answer: &S::Answer| match args.output {
-        Format::Table => Some(S::table(answer, palette)),
-        Format::Wide => Some(S::wide(answer, palette)),
+        Format::Table => Some(text(&S::table(answer, palette), service)),
+        Format::Wide => Some(text(&S::wide(answer, palette), service)),
         Format::Json => None,
     };
     let first = api.get::<S::Answer>(path).await?;
     if !args.watch {
         match table(&first) {
             None => screen.json(&first)?,
-            Some(table) => screen.line(&table.to_string())?,
+            Some(table) => screen.line(&table)?,
         }
         return Ok(());
     }
@@ -107,7 +107,7 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str) -> anyhow::Result<()> {
         match (&answer, args.output) {
             (Ok(answer), _) => match table(answer) {
                 None => screen.json(answer)?,
-                Some(table) => screen.draw(&table.to_string(), Redraw::WholeScreen)?,
+                Some(table) => screen.draw(&table, Redraw::WholeScreen)?,
             },
             // It may come back: whoever watches wants to see that too.
             (Err(error), Format::Json) => eprintln!("{error}"),
@@ -117,6 +117,19 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str) -> anyhow::Result<()> {
         }
         ticks.tick().await;
         answer = api.get(path).await;
+    }
+}
+
+/// A table without rows says nothing: it may be that nothing is there, or that the name is wrong.
+fn text(table: &Table, service: Option<&ServiceId>) -> String {
+    match service {
+        _ if table.row_count() > 0 => table.to_string(),
+        Some(service) => {
+            format!("Nothing is reported of {service}. `outrider sidecars` shows who has joined.")
+        }
+        None => "Nothing is reported yet. `outrider sidecars` shows who has joined, \
+                 `outrider token create` makes what a sidecar joins with."
+            .to_owned(),
     }
 }
 

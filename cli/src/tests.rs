@@ -39,6 +39,10 @@ fn what_the_documents_show_parses() {
         "outrider token create --service shop/orders --ttl 1h",
         "outrider join-secret revoke js-1",
         "outrider policy validate deploy/policy -o json",
+        "outrider upstreams -o wide",
+        "outrider chaos list -o json",
+        "outrider chaos run --all --out reports",
+        "outrider join-secret revoke js-1 -o json",
         "outrider healthcheck http://127.0.0.1:14090/ready",
         "outrider pause",
     ] {
@@ -52,4 +56,25 @@ fn the_names_of_the_shop_are_stable_for_compose_files() {
         "outrider shop orders --listen 127.0.0.1:8080 --payments http://127.0.0.1:15001 --replica orders-1";
     let cli = Cli::try_parse_from(line.split(' ')).unwrap();
     assert!(matches!(cli.command, Command::Shop(_)));
+}
+
+#[test]
+fn what_is_typed_wrong_is_answered_with_what_would_be_right() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+    for (line, told) in [
+        ("outrider get orders", "http://orders/api/orders"),
+        ("outrider get https://orders/", "write http://"),
+        ("outrider get /api", "http://SERVICE/PATH"),
+        ("outrider chaos run", "--all"),
+        ("outrider chaos run nothing", "sidecar-killed"),
+        ("outrider demo --rate -1", "0..=2000"),
+        ("outrider demo --duration 5", "30m"),
+        ("outrider upstreams --service orders", "namespace/name"),
+        (&format!("outrider policy validate {file}"), "name the directory"),
+        ("outrider sta", "stat"),
+    ] {
+        let error = Cli::try_parse_from(line.split(' ')).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+        assert!(error.to_string().contains(told), "{line}: {error}");
+    }
 }

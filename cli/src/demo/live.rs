@@ -76,7 +76,7 @@ pub fn plain_line(elapsed: Duration, services: &[ServiceStat]) -> String {
         // Writing into a string does not fail.
         let _ = write!(
             line,
-            "  | {} {} at {:.1}/s, p50 {} p95 {} p99 {}, {} peers, mTLS {}",
+            "  | {} {} at {:.1}/s, p50 {} p95 {} p99 {}, {} {}, mTLS {}",
             service.name,
             percent(service.success),
             service.rps,
@@ -84,6 +84,7 @@ pub fn plain_line(elapsed: Duration, services: &[ServiceStat]) -> String {
             milliseconds(service.p95_ms),
             milliseconds(service.p99_ms),
             service.peers.len(),
+            if service.peers.len() == 1 { "peer" } else { "peers" },
             percent(service.mtls),
         );
     }

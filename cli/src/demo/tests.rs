@@ -99,7 +99,7 @@ fn a_line_for_no_terminal_has_no_escape_codes() {
     };
     assert_eq!(
         live::plain_line(Duration::from_secs(3), &[service]),
-        "   3 s  | orders 100 % at 50.0/s, p50 3.0 ms p95 5.0 ms p99 9.0 ms, 1 peers, mTLS 100 %"
+        "   3 s  | orders 100 % at 50.0/s, p50 3.0 ms p95 5.0 ms p99 9.0 ms, 1 peer, mTLS 100 %"
     );
 }
 

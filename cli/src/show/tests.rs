@@ -227,3 +227,15 @@ fn a_sidecar_that_is_not_published_says_why() {
         ]
     );
 }
+
+#[test]
+fn an_answer_without_rows_says_that_nothing_is_there_and_where_to_look() {
+    let nothing = UpstreamsAnswer { sidecars: Vec::new() };
+    let table = Upstreams::table(&nothing, Palette::Plain);
+    let service = "shop/ordres".parse().unwrap();
+    let told = super::text(&table, Some(&service));
+    assert!(told.contains("shop/ordres") && told.contains("outrider sidecars"), "{told}");
+    assert!(super::text(&table, None).contains("outrider token create"));
+    let some = Upstreams::table(&upstreams(), Palette::Plain);
+    assert!(super::text(&some, Some(&service)).contains("127.14.2.1:14006"));
+}
