@@ -1,13 +1,15 @@
 //! What each peer has used of a service, added up exactly once.
 //!
 //! A sidecar reports what it has counted since its start, so a report that comes twice, late or never changes nothing: for
-//! each boot, port and peer the largest count is kept, and the sum over boots is the total. Boots that have been silent for
-//! long are folded into one row for each peer, under a name that no boot has.
+//! each boot, port and peer the largest count is kept, and the sum over boots is the total. Where there is no more room,
+//! the boot that was silent for longest is folded into one row for each peer. Should it come back all the same, it is known
+//! by having begun before the last that was folded was heard of: then only what it counts from now on is added, so what it
+//! used while it was away is missed, and nothing is counted twice.
 
 pub mod machine;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use outrider_shared::ServiceId;
 use outrider_shared::api::QuotaRow;
@@ -16,7 +18,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use crate::parts::Parts;
 use crate::store::Kind;
-use machine::Ledger;
+use machine::{Ledger, Said};
 
 /// Changes are on disk within this time. What is lost with a crash is reported again by every boot that lives.
 const PERSIST: Duration = Duration::from_secs(5);
@@ -29,6 +31,7 @@ pub enum Message {
     /// From the registry, for each report. Lost: the next one says the same and more.
     Add {
         boot: String,
+        uptime: Duration,
         rows: Vec<InboundTotals>,
     },
     /// Our own timer.
@@ -41,6 +44,8 @@ pub struct State {
     service: ServiceId,
     ledger: Ledger,
     dirty: bool,
+    /// Up to when the ledger's clock was told.
+    told: Instant,
 }
 
 /// Starts the ledger of a service; `None`: the control plane is stopping.
@@ -75,7 +80,7 @@ impl Actor for QuotaLedger {
     ) -> Result<State, ActorProcessingErr> {
         let ledger = parts.store.get(Kind::Quota, &service.to_string())?.unwrap_or_default();
         myself.send_interval(PERSIST, || Message::Persist);
-        Ok(State { parts, service, ledger, dirty: false })
+        Ok(State { parts, service, ledger, dirty: false, told: Instant::now() })
     }
 
     async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
@@ -89,11 +94,13 @@ impl Actor for QuotaLedger {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Add { boot, rows } => state.dirty |= state.ledger.add(&boot, &rows),
-            Message::Persist => {
-                state.dirty |= state.ledger.pass(PERSIST);
-                state.persist()?;
+            Message::Add { boot, uptime, rows } => {
+                let now = Instant::now();
+                state.ledger.pass(now.saturating_duration_since(state.told));
+                state.told = now;
+                state.dirty |= state.ledger.add(&Said { boot: &boot, uptime, rows: &rows });
             }
+            Message::Persist => state.persist()?,
             Message::Rows(reply) => drop(reply.send(state.ledger.rows(&state.service))),
         }
         Ok(())

@@ -44,9 +44,12 @@ impl Windows {
             samples: VecDeque::new(),
         });
         if window.boot != report.boot || window.service != *service {
-            // A restart counts from zero again.
             window.samples.clear();
-            window.samples.push_back((now, Vec::new()));
+            // A restart counts from zero again, and it was at zero when it began. Of one that was heard of late, what it
+            // counted before is not of this window.
+            let uptime = Duration::from_millis(report.uptime_ms);
+            let began = now.checked_sub(uptime).filter(|_| uptime <= WINDOW);
+            window.samples.extend(began.map(|began| (began, Vec::new())));
             window.boot.clone_from(&report.boot);
             window.service.clone_from(service);
         }

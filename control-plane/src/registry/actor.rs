@@ -167,13 +167,12 @@ impl Actor for Registry {
                 let _ = reply.send(());
             }
             Message::Settled { sidecar, version, nack, reply } => {
+                if nack.is_none() {
+                    state.feed(&myself, Input::Acked { sidecar: sidecar.clone(), version }, now);
+                }
                 if let Some(known) = state.known.get_mut(&sidecar) {
-                    if nack.is_none() {
-                        state.machine.acked(&sidecar, version);
-                    }
                     known.nack = nack;
                 }
-                state.feed(&myself, Input::Settled { sidecar, sequence: version.sequence }, now);
                 let _ = reply.send(());
             }
             Message::Report { sidecar, report, reply } => {
@@ -309,7 +308,11 @@ impl State {
             None => quota::start(&self.parts, &service).await,
         };
         if let Some(ledger) = ledger {
-            let add = quota::Message::Add { boot: report.boot.clone(), rows: report.inbound.clone() };
+            let add = quota::Message::Add {
+                boot: report.boot.clone(),
+                uptime: Duration::from_millis(report.uptime_ms),
+                rows: report.inbound.clone(),
+            };
             // A ledger that has just ended is started anew by the next report, which says all of this again.
             let _ = ledger.send_message(add);
             self.ledgers.insert(service, ledger);

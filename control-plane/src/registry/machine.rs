@@ -75,12 +75,12 @@ pub enum Input {
         address: SocketAddr,
         outcome: Result<(), String>,
     },
-    /// A session has taken, or refused, everything up to this sequence.
-    Settled {
+    /// A session has taken everything up to this version. One that refuses a version goes on sending to what it left out.
+    Acked {
         sidecar: SidecarId,
-        sequence: u64,
+        version: Version,
     },
-    /// The plan after a withdrawal was pushed with these sequences; each must settle.
+    /// The plan after a withdrawal was pushed with these sequences; each must be acknowledged.
     Pushed {
         sequences: BTreeMap<SidecarId, u64>,
     },
@@ -114,7 +114,7 @@ struct Withdrawal {
 pub struct Machine {
     members: BTreeMap<SidecarId, Member>,
     withdrawals: Vec<Withdrawal>,
-    settled: BTreeMap<SidecarId, u64>,
+    acked: BTreeMap<SidecarId, u64>,
 }
 
 impl Machine {
@@ -139,12 +139,6 @@ impl Machine {
 
     pub fn members(&self) -> &BTreeMap<SidecarId, Member> {
         &self.members
-    }
-
-    pub fn acked(&mut self, sidecar: &SidecarId, version: Version) {
-        if let Some(member) = self.members.get_mut(sidecar) {
-            member.acked = Some(version);
-        }
     }
 
     /// The published endpoints by service.
@@ -214,11 +208,15 @@ impl Machine {
                 vec![Output::Plan]
             }
             Input::Disconnected { sidecar } => {
-                self.settled.remove(&sidecar);
+                self.acked.remove(&sidecar);
                 if let Some(member) = self.members.get_mut(&sidecar) {
                     member.connected = false;
+                    let (address, held) = (member.address, member.proved);
                     // One that has said farewell needs no lease.
                     member.lease_until = Some(if member.withdrawn { now } else { now + LEASE });
+                    if held {
+                        self.let_claimants_in(address, now);
+                    }
                 }
                 self.withdrawals.retain(|withdrawal| withdrawal.sidecar != sidecar);
                 for waits in self.withdrawals.iter_mut().filter_map(|withdrawal| withdrawal.waits.as_mut()) {
@@ -230,12 +228,11 @@ impl Machine {
                 self.dialled(&sidecar, address, outcome, now);
                 Vec::new()
             }
-            Input::Settled { sidecar, sequence } => {
-                if !self.members.contains_key(&sidecar) {
-                    return Vec::new();
-                }
-                let settled = self.settled.entry(sidecar).or_default();
-                *settled = sequence.max(*settled);
+            Input::Acked { sidecar, version } => {
+                let Some(member) = self.members.get_mut(&sidecar) else { return Vec::new() };
+                member.acked = Some(version);
+                let acked = self.acked.entry(sidecar).or_default();
+                *acked = version.sequence.max(*acked);
                 self.finished_withdrawals(now)
             }
             Input::Pushed { sequences } => {
@@ -283,6 +280,15 @@ impl Machine {
         let holds = |member: &Member| member.connected && member.proved && member.address == address;
         let mut others = self.members.iter().filter(|(sidecar, _)| *sidecar != claimant);
         others.find(|(_, member)| holds(member)).map(|(sidecar, _)| sidecar.clone())
+    }
+
+    /// Whoever waits for an address that has just become free is dialled at once.
+    fn let_claimants_in(&mut self, address: SocketAddr, now: Instant) {
+        for member in self.members.values_mut().filter(|member| member.address == address) {
+            if let Dial::Due { at, .. } = &mut member.dial {
+                *at = now.min(*at);
+            }
+        }
     }
 
     fn dialled(
@@ -346,11 +352,13 @@ impl Machine {
     }
 
     fn finished_withdrawals(&mut self, now: Instant) -> Vec<Output> {
-        let settled = &self.settled;
+        let acked = &self.acked;
         let mut finished = Vec::new();
         self.withdrawals.retain(|withdrawal| {
             let taken = withdrawal.waits.as_ref().is_some_and(|waits| {
-                waits.iter().all(|(sidecar, sequence)| settled.get(sidecar).is_some_and(|s| s >= sequence))
+                waits
+                    .iter()
+                    .all(|(sidecar, sequence)| acked.get(sidecar).is_some_and(|acked| acked >= sequence))
             });
             let over = taken || withdrawal.until <= now;
             if over {

@@ -68,6 +68,30 @@ fn a_sidecar_that_restarted_counts_from_zero_again() {
 }
 
 #[test]
+fn a_restarted_sidecar_that_is_heard_of_late_makes_no_spike() {
+    let now = Instant::now();
+    let mut windows = Windows::default();
+    windows.add(&sidecar(1), &service(), &report("a", vec![row(500, 0)]), now);
+    let late = |requests, uptime_ms| Report { uptime_ms, ..report("b", vec![row(requests, 0)]) };
+    windows.add(&sidecar(1), &service(), &late(60_000, 600_000), now + SECOND);
+    assert_eq!(windows.stat(&service(), now + SECOND).success, None);
+    windows.add(&sidecar(1), &service(), &late(60_100, 601_000), now + SECOND * 2);
+    let stat = windows.stat(&service(), now + SECOND * 2);
+    assert!(close(stat.rps, 100.0), "{stat:?}");
+}
+
+#[test]
+fn a_restarted_sidecars_first_seconds_are_spread_over_the_time_that_it_has_run() {
+    let now = Instant::now() + SECOND * 10;
+    let mut windows = Windows::default();
+    windows.add(&sidecar(1), &service(), &report("a", vec![row(500, 0)]), now);
+    let first = Report { uptime_ms: 4_000, ..report("b", vec![row(80, 0)]) };
+    windows.add(&sidecar(1), &service(), &first, now + SECOND);
+    let stat = windows.stat(&service(), now + SECOND);
+    assert!(close(stat.rps, 20.0), "{stat:?}");
+}
+
+#[test]
 fn reports_that_are_missing_change_the_rate_only_by_the_time_between() {
     let now = Instant::now();
     let mut windows = Windows::default();
