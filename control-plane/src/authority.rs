@@ -19,7 +19,6 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use openssl::pkey::PKey;
 use openssl::x509::X509;
 use outrider_shared::api::{MintAnswer, MintRequest};
 use outrider_shared::identity::{JoinCredential, Material, TrustBundle};
@@ -213,13 +212,13 @@ impl Authority {
         let instance_key = BASE64_STANDARD
             .decode(&request.instance_key)
             .map_err(|_| Refused::Malformed("instance_key is no base64"))?;
-        if PKey::public_key_from_der(&instance_key).is_err() {
-            return Err(Refused::Malformed("instance_key is no public key"));
+        if !pki::is_instance_key(&instance_key) {
+            return Err(Refused::Malformed("instance_key is no public key of P-256, P-384 or Ed25519"));
         }
-        let leaf = self.leaf(&request.service, &request.csr, policy)?;
-        self.make_room_for_instance(now_unix_s())?;
         let sidecar: SidecarId =
             format!("{:032x}", rand::random::<u128>()).parse().expect("32 lower-case hex digits");
+        let leaf = self.leaf(&request.service, &sidecar, &request.csr, policy)?;
+        self.make_room_for_instance(now_unix_s())?;
         let credential = random_secret(32);
         let instance = InstanceRecord {
             service: request.service.clone(),
@@ -260,7 +259,7 @@ impl Authority {
         if !pki::proves(&key, &[RENEW_CONTEXT, &csr], &proof) {
             return Err(Refused::BadProof);
         }
-        let leaf = self.leaf(&instance.service, &request.csr, policy)?;
+        let leaf = self.leaf(&instance.service, &request.sidecar, &request.csr, policy)?;
         let used = InstanceRecord { used_unix_s: now, ..instance };
         self.store.put(Kind::Instance, request.sidecar.as_str(), &used)?;
         Ok(leaf)
@@ -277,12 +276,19 @@ impl Authority {
         Ok(self.store.all(Kind::Audit)?.into_iter().map(|(_, record)| record).collect())
     }
 
-    fn leaf(&self, service: &ServiceId, csr: &str, policy: &Policy) -> Result<Leaf, Refused> {
+    fn leaf(
+        &self,
+        service: &ServiceId,
+        sidecar: &SidecarId,
+        csr: &str,
+        policy: &Policy,
+    ) -> Result<Leaf, Refused> {
         let declared = policy.service(service).ok_or_else(|| Refused::UndeclaredService(service.clone()))?;
         let csr = BASE64_STANDARD.decode(csr).map_err(|_| Refused::Malformed("csr is no base64"))?;
         let now = now_unix_s();
         let life_s = i64::try_from(policy.mesh().certificate_lifetime().as_secs()).unwrap_or(OWN_LEAF_S);
-        let leaf = pki::leaf_for_request(&self.intermediate, &csr, declared.identity(), now, life_s)?;
+        let holder = pki::Holder { identity: declared.identity(), sidecar };
+        let leaf = pki::leaf_for_request(&self.intermediate, &csr, &holder, now, life_s)?;
         let text = |certificate: &X509| certificate.to_der().map(|der| BASE64_STANDARD.encode(der));
         let encoded = || -> Result<Leaf, openssl::error::ErrorStack> {
             Ok(Leaf {

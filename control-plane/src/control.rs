@@ -9,8 +9,7 @@ use actix_web::dev::Extensions;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::{self, Data, Json};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use outrider_shared::SpiffeId;
-use outrider_shared::identity::{Material, control_server_config, verified_peer};
+use outrider_shared::identity::{Material, Peer, control_server_config, verified_peer};
 use outrider_shared::join::{JoinRequest, RenewRequest};
 use ractor::call_t;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -32,7 +31,7 @@ const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who is at the other end, where a certificate was shown and held.
 #[derive(Debug, Clone)]
-struct Peer(Option<SpiffeId>);
+struct Shown(Option<Peer>);
 
 /// Gives each handshake the leaf in force, which is renewed while the port is open.
 struct Rotating(Arc<Parts>);
@@ -77,9 +76,7 @@ pub fn start(parts: &Arc<Parts>, listener: std::net::TcpListener) -> std::io::Re
 fn note_peer(connection: &dyn std::any::Any, extensions: &mut Extensions) {
     let Some(tls) = connection.downcast_ref::<TlsStream<TcpStream>>() else { return };
     let certificates = tls.get_ref().1.peer_certificates();
-    extensions.insert(Peer(
-        certificates.and_then(|chain| verified_peer(Some(chain)).ok()).map(|peer| peer.identity),
-    ));
+    extensions.insert(Shown(certificates.and_then(|chain| verified_peer(Some(chain)).ok())));
 }
 
 /// Tells the log and, after a pause, whoever asked.
@@ -124,7 +121,7 @@ async fn begin_session(
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, actix_web::Error> {
-    let peer = request.conn_data::<Peer>().and_then(|peer| peer.0.clone());
+    let peer = request.conn_data::<Shown>().and_then(|peer| peer.0.clone());
     let peer =
         peer.ok_or_else(|| Failed::new(401, "No certificate", "a session needs a client certificate"))?;
     let source: SocketAddr = request

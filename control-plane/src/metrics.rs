@@ -27,6 +27,8 @@ pub struct Metrics {
     pub revision: Gauge<u64, AtomicU64>,
     /// Problems of what lies in the policy directory now.
     pub policy_problems: Gauge,
+    /// Reports that are none: too many rows, another boot's.
+    pub reports_refused: Counter,
     /// `ok` or `refused`.
     pub joins: Family<Outcome, Counter>,
     pub renewals: Family<Outcome, Counter>,
@@ -43,6 +45,7 @@ impl Default for Metrics {
             settled: Family::default(),
             revision: Gauge::default(),
             policy_problems: Gauge::default(),
+            reports_refused: Counter::default(),
             joins: Family::default(),
             renewals: Family::default(),
             restarts: Family::default(),
@@ -55,6 +58,11 @@ impl Default for Metrics {
             "outrider_policy_problems",
             "Problems of what lies in the policy directory; 0 when it is in force",
             metrics.policy_problems.clone(),
+        );
+        registry.register(
+            "outrider_reports_refused",
+            "Reports refused, each with the end of its session",
+            metrics.reports_refused.clone(),
         );
         registry.register("outrider_joins", "Requests to join", metrics.joins.clone());
         registry.register("outrider_renewals", "Requests to renew a leaf", metrics.renewals.clone());

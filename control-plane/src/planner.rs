@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use outrider_shared::names::feature;
 use outrider_shared::policy::{Policy, Service};
 use outrider_shared::snapshot::{
-    DirectoryPort, DirectoryService, Endpoint, LocalService, Mesh, Snapshot, Version,
+    DirectoryPort, DirectoryService, Endpoint, LocalService, Mesh, Snapshot, Tracing, Version,
 };
 use outrider_shared::{ServiceId, SidecarId};
 
@@ -56,6 +57,16 @@ pub fn plan(
         tracing: policy.tracing(service),
         not_enforced: policy.not_enforced().to_vec(),
     })
+}
+
+/// The features without which a sidecar would not enforce what the snapshot says.
+pub fn needs(snapshot: &Snapshot) -> Vec<&'static str> {
+    // Something is always decided by it, if only by the mesh's default.
+    let mut needs = vec![feature::AUTHORIZATION];
+    needs.extend((!snapshot.routes.is_empty()).then_some(feature::ROUTE));
+    needs.extend((!snapshot.local.edges.is_empty()).then_some(feature::EDGE));
+    needs.extend((snapshot.tracing != Tracing::default()).then_some(feature::TRACING));
+    needs
 }
 
 /// Every declared service, those without endpoints too: a caller must tell "nobody serves it" from "no such service".

@@ -13,7 +13,7 @@ pub mod machine;
 mod push;
 mod views;
 
-pub use actor::{Message, Registry};
+pub use actor::{Message, Origin, Registry};
 
 #[cfg(test)]
 mod tests;

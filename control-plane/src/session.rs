@@ -2,24 +2,30 @@
 //!
 //! At most one push is under way. What is planned meanwhile waits, and only the latest of it: a slow sidecar gets fewer
 //! snapshots, never older ones.
+//!
+//! A session rests on the leaf with which it was opened: it is that sidecar's alone, and ends with it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_ws::AggregatedMessage;
 use futures_util::StreamExt as _;
+use outrider_shared::identity::Peer;
 use outrider_shared::session::framing::{Assembler, frames};
-use outrider_shared::session::{FromControlPlane, FromSidecar, Hello, PROTOCOL};
+use outrider_shared::session::{
+    FromControlPlane, FromSidecar, Hello, PROTOCOL, REPORT_ROWS_MAX, REPORT_UPSTREAMS_MAX, Report,
+};
 use outrider_shared::snapshot::Version;
-use outrider_shared::{SidecarId, SpiffeId};
+use outrider_shared::{ServiceId, SidecarId};
+use prometheus_client::metrics::gauge::Gauge;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, call_t};
 use tokio::sync::mpsc;
 
 use crate::authority::actor::Message as AuthorityMessage;
 use crate::metrics::Outcome;
 use crate::parts::Parts;
-use crate::registry::Message as RegistryMessage;
+use crate::registry::{Message as RegistryMessage, Origin};
 
 /// Largest message from a sidecar: a report of 1,000 rows of some 500 bytes, and 200 upstreams, twice over.
 pub const FROM_SIDECAR_BYTES_MAX: usize = 2 << 20;
@@ -35,6 +41,8 @@ const WRITE_MAX: Duration = Duration::from_secs(10);
 const WRITER_MESSAGES_MAX: usize = 4;
 /// Longest text by which a sidecar names itself, its build, or a peer: as long as a SPIFFE ID gets.
 const NAME_BYTES_MAX: usize = 2_048;
+/// Longest wait before the wall clock is looked at again: a timer does not run while a machine sleeps.
+const CLOCK_EVERY: Duration = Duration::from_secs(30);
 /// An actor's answer; longer only if the store's disk hangs.
 pub const ANSWER_MAX_MS: u64 = 5_000;
 /// The registry's to a session. 30 s: to end sessions because it is busy with planning would give it more to plan.
@@ -52,6 +60,8 @@ pub struct Begun {
     socket: actix_ws::Session,
     sidecar: SidecarId,
     boot: String,
+    /// When its leaf ends.
+    until: SystemTime,
 }
 
 pub enum Message {
@@ -70,6 +80,8 @@ pub enum Message {
     Unsettled {
         version: Version,
     },
+    /// Our own timer: the leaf may have ended.
+    LookAtClock,
 }
 
 pub struct State {
@@ -77,10 +89,28 @@ pub struct State {
     /// The one that knows of this session: with it the session ends, and its sidecar comes back to the next.
     registry: ActorRef<RegistryMessage>,
     writer: mpsc::Sender<FromControlPlane>,
-    sidecar: SidecarId,
+    from: Origin,
     boot: String,
+    until: SystemTime,
     under_way: Option<Version>,
     waiting: Option<(Version, String)>,
+    _counted: Counted,
+}
+
+/// Counts a session as long as it lives, whatever it ends by.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(sessions: &Gauge) -> Self {
+        sessions.inc();
+        Self(sessions.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 impl Actor for Session {
@@ -89,24 +119,23 @@ impl Actor for Session {
     type Arguments = Begun;
 
     async fn pre_start(&self, myself: ActorRef<Message>, begun: Begun) -> Result<State, ActorProcessingErr> {
-        let Begun { parts, registry, socket, sidecar, boot } = begun;
+        let Begun { parts, registry, socket, sidecar, boot, until } = begun;
+        let from = Origin { sidecar, session: myself.get_id() };
         let (writer, said) = mpsc::channel(WRITER_MESSAGES_MAX);
+        look_at_clock(&myself, until);
         tokio::spawn(write(socket, said, myself));
-        parts.metrics.sessions.inc();
-        Ok(State { parts, registry, writer, sidecar, boot, under_way: None, waiting: None })
-    }
-
-    async fn post_stop(
-        &self,
-        myself: ActorRef<Message>,
-        state: &mut State,
-    ) -> Result<(), ActorProcessingErr> {
-        state.parts.metrics.sessions.dec();
-        let ended =
-            RegistryMessage::Disconnected { sidecar: state.sidecar.clone(), session: myself.get_id() };
-        // A registry that has ended knows of no session.
-        let _ = state.registry.send_message(ended);
-        Ok(())
+        let counted = Counted::new(&parts.metrics.sessions);
+        Ok(State {
+            parts,
+            registry,
+            writer,
+            from,
+            boot,
+            until,
+            under_way: None,
+            waiting: None,
+            _counted: counted,
+        })
     }
 
     async fn handle(
@@ -118,7 +147,6 @@ impl Actor for Session {
         if let Err(reason) = state.take(&myself, message).await {
             // One that does not read will not read this either.
             let _ = state.writer.try_send(FromControlPlane::Goodbye { reason: reason.clone() });
-            // Not an error of the actor's: with one, `post_stop` would not run, and the registry would not hear of the end.
             myself.stop(Some(reason));
         }
         Ok(())
@@ -140,9 +168,17 @@ impl State {
             }
             Message::Withdrawn => self.say(FromControlPlane::Withdrawn)?,
             Message::Goodbye { reason } => return Err(reason),
+            Message::LookAtClock => {
+                if self.until <= SystemTime::now() {
+                    return Err(
+                        "the leaf of this session has expired: come back with the next one".to_owned()
+                    );
+                }
+                look_at_clock(myself, self.until);
+            }
             Message::Unsettled { version } => {
                 if self.under_way == Some(version) {
-                    tracing::warn!(sidecar = %self.sidecar, %version, "a push was not settled in time");
+                    tracing::warn!(sidecar = %self.from.sidecar, %version, "a push was not settled in time");
                     self.settle(myself, version, Some(vec!["no answer within 10 s".to_owned()])).await?;
                 }
             }
@@ -157,28 +193,44 @@ impl State {
     }
 
     async fn hear(&mut self, myself: &ActorRef<Message>, said: FromSidecar) -> Result<(), String> {
-        let sidecar = self.sidecar.clone();
+        let from = self.from.clone();
         match said {
             FromSidecar::Hello(_) => return Err("a second Hello in one session".to_owned()),
             FromSidecar::Announce { serving } => {
-                self.tell(|reply| RegistryMessage::Announce { sidecar, serving, reply }).await?;
+                self.tell(|reply| RegistryMessage::Announce { from, serving, reply }).await?;
             }
-            FromSidecar::Withdraw => self.tell(|reply| RegistryMessage::Withdraw { sidecar, reply }).await?,
+            FromSidecar::Withdraw => self.tell(|reply| RegistryMessage::Withdraw { from, reply }).await?,
             FromSidecar::Ack { version } => self.settle(myself, version, None).await?,
             FromSidecar::Nack { version, reasons } => {
-                tracing::warn!(%sidecar, ?version, ?reasons, "a snapshot was refused");
+                tracing::warn!(sidecar = %from.sidecar, ?version, ?reasons, "a snapshot was refused");
                 let version = version.or(self.under_way).unwrap_or_default();
                 self.settle(myself, version, Some(reasons)).await?;
             }
             FromSidecar::Report(report) => {
-                if report.boot != self.boot {
-                    return Err("a report of another boot than the one that said Hello".to_owned());
-                }
-                if report.inbound.iter().any(|row| row.peer.len() > NAME_BYTES_MAX) {
-                    return Err(format!("a report with a peer of more than {NAME_BYTES_MAX} bytes"));
-                }
-                self.tell(|reply| RegistryMessage::Report { sidecar, report, reply }).await?;
+                self.judge(&report).inspect_err(|_| {
+                    self.parts.metrics.reports_refused.inc();
+                })?;
+                self.tell(|reply| RegistryMessage::Report { from, report, reply }).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Whether a report is one that a sidecar may send.
+    fn judge(&self, report: &Report) -> Result<(), String> {
+        if report.boot != self.boot {
+            return Err("a report of another boot than the one that said Hello".to_owned());
+        }
+        for (got, of, limit) in [
+            (report.inbound.len(), "rows", REPORT_ROWS_MAX),
+            (report.upstreams.len(), "upstreams", REPORT_UPSTREAMS_MAX),
+        ] {
+            if got > limit {
+                return Err(format!("a report of {got} {of}, and at most {limit} are taken"));
+            }
+        }
+        if report.inbound.iter().any(|row| row.peer.len() > NAME_BYTES_MAX) {
+            return Err(format!("a report with a peer of more than {NAME_BYTES_MAX} bytes"));
         }
         Ok(())
     }
@@ -191,8 +243,8 @@ impl State {
     ) -> Result<(), String> {
         let outcome = if nack.is_none() { "ack" } else { "nack" };
         self.parts.metrics.settled.get_or_create(&Outcome { outcome }).inc();
-        let sidecar = self.sidecar.clone();
-        self.tell(|reply| RegistryMessage::Settled { sidecar, version, nack, reply }).await?;
+        let from = self.from.clone();
+        self.tell(|reply| RegistryMessage::Settled { from, version, nack, reply }).await?;
         if self.under_way.is_some_and(|under_way| under_way <= version) {
             self.under_way = None;
         }
@@ -222,6 +274,11 @@ impl State {
     }
 }
 
+fn look_at_clock(session: &ActorRef<Message>, until: SystemTime) {
+    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+    session.send_after(left.min(CLOCK_EVERY), || Message::LookAtClock);
+}
+
 /// Writes what the session says, and closes the socket when there is nothing more: a slow sidecar makes this wait, and
 /// nothing else. Ends with the session, or ends it.
 async fn write(
@@ -242,12 +299,12 @@ async fn write(
     let _ = tokio::time::timeout(WRITE_MAX, socket.close(None)).await;
 }
 
-/// Reads a session to its end. `peer` is the identity that the connection has proved.
+/// Reads a session to its end. `peer` is who the connection has proved to come from.
 pub async fn serve(
     parts: Arc<Parts>,
     mut socket: actix_ws::Session,
     stream: actix_ws::MessageStream,
-    peer: SpiffeId,
+    peer: Peer,
     source: SocketAddr,
 ) {
     let mut stream =
@@ -263,7 +320,7 @@ pub async fn serve(
     let session = match outcome {
         Ok(session) => session,
         Err(reason) => {
-            tracing::warn!(%peer, %source, reason, "refused a session");
+            tracing::warn!(peer = %peer.identity, %source, reason, "refused a session");
             for frame in frames(&FromControlPlane::Goodbye { reason }) {
                 // It may have gone already.
                 let _ = socket.binary(frame).await;
@@ -289,7 +346,7 @@ pub async fn serve(
             }
         }
     };
-    tracing::info!(%peer, %source, reason, "a session ended");
+    tracing::info!(peer = %peer.identity, %source, reason, "a session ended");
     session.stop(Some(reason));
 }
 
@@ -298,7 +355,7 @@ async fn begin(
     parts: &Arc<Parts>,
     socket: actix_ws::Session,
     hello: Hello,
-    peer: &SpiffeId,
+    peer: &Peer,
     source: SocketAddr,
 ) -> Result<ActorRef<Message>, String> {
     if hello.protocol != PROTOCOL {
@@ -307,24 +364,16 @@ async fn begin(
     if hello.boot.is_empty() || hello.boot.len().max(hello.build.len()) > NAME_BYTES_MAX {
         return Err(format!("boot and build have at most {NAME_BYTES_MAX} bytes, and boot at least one"));
     }
-    let authority = parts.authority().ok_or("starting: try again")?;
     let sidecar = hello.sidecar.clone();
-    let of = call_t!(authority, |reply| AuthorityMessage::ServiceOf(sidecar.clone(), reply), ANSWER_MAX_MS);
-    let service = match of {
-        Ok(Ok(Some(service))) => service,
-        Ok(Ok(None)) => return Err(format!("sidecar {sidecar} has not joined here")),
-        Ok(Err(error)) => return Err(error.to_string()),
-        Err(error) => return Err(error.to_string()),
-    };
+    let service = service_of(parts, &sidecar).await?;
     if service != hello.service {
         return Err(format!("sidecar {sidecar} joined as {service}, not as {}", hello.service));
     }
-    let policy = parts.policy.load_full();
-    let Some(declared) = policy.policy.service(&service) else {
-        return Err(format!("revision {} declares no service {service}", policy.revision));
-    };
-    if declared.identity() != peer {
-        return Err(format!("{peer} is not the identity of {service}, {} is", declared.identity()));
+    // The leaf may name an identity that its service had before: what it is told of the new one makes it renew.
+    match &peer.sidecar {
+        Some(of) if *of == sidecar => {}
+        Some(of) => return Err(format!("the certificate is that of sidecar {of}, not of {sidecar}")),
+        None => return Err(format!("the certificate of {} names no sidecar", peer.identity)),
     }
     let registry = parts.registry().ok_or("starting: try again")?;
     let supervisor = parts.supervisor.load_full().ok_or("starting: try again")?;
@@ -334,6 +383,7 @@ async fn begin(
         socket,
         sidecar,
         boot: hello.boot.clone(),
+        until: UNIX_EPOCH + Duration::from_secs(peer.not_after.as_secs()),
     };
     let started = Actor::spawn_linked(None, Session, begun, ActorCell::clone(&supervisor)).await;
     let (session, _) = started.map_err(|error| error.to_string())?;
@@ -351,6 +401,18 @@ async fn begin(
     // It says so to the sidecar, and ends; the reader sees that it has ended.
     let _ = session.send_message(Message::Goodbye { reason: refused });
     Ok(session)
+}
+
+/// As what a sidecar has joined.
+async fn service_of(parts: &Parts, sidecar: &SidecarId) -> Result<ServiceId, String> {
+    let authority = parts.authority().ok_or("starting: try again")?;
+    let of = call_t!(authority, |reply| AuthorityMessage::ServiceOf(sidecar.clone(), reply), ANSWER_MAX_MS);
+    match of {
+        Ok(Ok(Some(service))) => Ok(service),
+        Ok(Ok(None)) => Err(format!("sidecar {sidecar} has not joined here")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The next message; `None`: the sidecar closed.

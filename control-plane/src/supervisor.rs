@@ -12,7 +12,7 @@ use crate::authority::records::Seal;
 use crate::metrics;
 use crate::parts::Parts;
 use crate::policy_store::PolicyStore;
-use crate::registry::Registry;
+use crate::registry::{Message as RegistryMessage, Registry};
 
 /// So many failures of one actor within [`STORM_WINDOW`], and the control plane ends: whoever runs it sees that, and
 /// sidecars serve on meanwhile.
@@ -47,6 +47,15 @@ pub struct State {
     dir: PathBuf,
     running: Vec<(ActorId, Part)>,
     failures: VecDeque<(Instant, Part)>,
+}
+
+/// How an actor came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// By itself, or because it was told to.
+    Stopped,
+    /// By an error or a panic.
+    Failed,
 }
 
 /// Nothing is sent to the supervisor by hand.
@@ -86,12 +95,13 @@ impl Actor for Supervisor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            // Sessions and ledgers end when they are done; those that are there once do only at the end of all.
-            SupervisionEvent::ActorStarted(_)
-            | SupervisionEvent::ProcessGroupChanged(_)
-            | SupervisionEvent::ActorTerminated(_, _, _) => Ok(()),
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => Ok(()),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                let reason = reason.as_deref().unwrap_or("it stopped");
+                state.ended(&actor, How::Stopped, reason, myself.get_cell()).await
+            }
             SupervisionEvent::ActorFailed(actor, error) => {
-                state.failed(&actor, &error, myself.get_cell()).await
+                state.ended(&actor, How::Failed, &error.to_string(), myself.get_cell()).await
             }
         }
     }
@@ -122,19 +132,30 @@ impl State {
         Ok(())
     }
 
-    async fn failed(
+    async fn ended(
         &mut self,
         actor: &ActorCell,
-        error: &ActorProcessingErr,
+        how: How,
+        reason: &str,
         supervisor: ActorCell,
     ) -> Result<(), ActorProcessingErr> {
         let Some(at) = self.running.iter().position(|(id, _)| *id == actor.get_id()) else {
             // A session or a ledger: the sidecar reconnects, the next report starts the ledger.
-            tracing::warn!(actor = ?actor.get_id(), %error, "an actor failed");
+            match how {
+                How::Failed => tracing::error!(actor = ?actor.get_id(), reason, "an actor failed"),
+                How::Stopped => {}
+            }
+            let ended = RegistryMessage::Disconnected { session: actor.get_id() };
+            // A registry that is being started anew knows of no session.
+            let _ = self.parts.registry().map(|registry| registry.send_message(ended));
             return Ok(());
         };
+        // Whoever stops all of it takes our address away first.
+        if self.parts.supervisor.load().is_none() {
+            return Ok(());
+        }
         let (_, part) = self.running.swap_remove(at);
-        tracing::error!(part = part.name(), %error, "a part of the control plane failed and is started anew");
+        tracing::error!(part = part.name(), reason, "a part of the control plane failed and is started anew");
         self.parts.metrics.restarts.get_or_create(&metrics::Actor { actor: part.name() }).inc();
         let now = Instant::now();
         self.failures.retain(|(at, _)| now.saturating_duration_since(*at) < STORM_WINDOW);

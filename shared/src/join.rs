@@ -16,7 +16,7 @@ pub struct JoinRequest {
     pub secret: String,
     /// What the sidecar believes to be; must be what the credential is bound to.
     pub service: ServiceId,
-    /// Public half of the instance key (SPKI, DER, base64): the instance credential is bound to it.
+    /// Public half of the instance key (SPKI, DER, base64), P-256, P-384 or Ed25519: the instance credential is bound to it.
     pub instance_key: String,
     /// PKCS#10, DER, base64. Only its public key and its proof of possession count.
     pub csr: String,
@@ -38,7 +38,8 @@ pub struct RenewRequest {
     pub instance_credential: String,
     /// PKCS#10 of the next leaf's key, DER, base64.
     pub csr: String,
-    /// ECDSA P-256 with SHA-256 by the instance key over [`RENEW_CONTEXT`] and the CSR's DER; ASN.1 DER, base64.
+    /// Signature by the instance key over [`RENEW_CONTEXT`] and the CSR's DER, in base64: ECDSA with SHA-256 in ASN.1 DER,
+    /// or Ed25519.
     /// A replay gains nothing: the leaf's private key is needed to use the answer.
     pub proof: String,
 }

@@ -46,8 +46,21 @@ pub const EXTERNAL: &str = "external";
 /// The principal of a plaintext peer where mTLS is permissive.
 pub const UNAUTHENTICATED: &str = "unauthenticated";
 
+/// What a snapshot may need of the sidecar that takes it. A control plane refuses a sidecar that lacks what its snapshot
+/// needs, so a rule is never pushed to one that would pass over it.
+pub mod feature {
+    /// `HTTPRoute` and `GRPCRoute`.
+    pub const ROUTE: &str = "route/v1";
+    /// `AuthorizationPolicy`, and the mesh's default for what no rule decides.
+    pub const AUTHORIZATION: &str = "authorization/v1";
+    /// Edge ports.
+    pub const EDGE: &str = "edge/v1";
+    /// `Telemetry`.
+    pub const TRACING: &str = "tracing/v1";
+}
+
 /// Features that a sidecar of this version can enforce, told in `Hello`.
-pub const FEATURES: &[&str] = &["route/v1", "authorization/v1", "edge/v1", "tracing/v1"];
+pub const FEATURES: &[&str] = &[feature::ROUTE, feature::AUTHORIZATION, feature::EDGE, feature::TRACING];
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@
 //!   Ack | Nack       ──▶
 //!   Announce, Report ──▶                    (whenever, each second)
 //!   Withdraw         ──▶
-//!                    ◀──        Withdrawn   (every other session has taken the push without us, or left)
+//!                    ◀──        Withdrawn   (every other session has taken the push without us, or left, or 4 s are over)
 //! ```
 
 use std::net::SocketAddr;
@@ -66,6 +66,7 @@ pub struct Hello {
     pub address: Option<SocketAddr>,
     pub inbound_port: u16,
     pub serving: bool,
+    /// What it can enforce, of [`crate::names::feature`]. The session is refused where its snapshot needs more.
     pub features: Vec<String>,
     /// What is in force, from disk or an earlier session.
     pub version: Option<Version>,
@@ -90,8 +91,10 @@ pub struct Report {
     pub bypassable: bool,
 }
 
-/// Bounds a report to about 200 KiB.
+/// Bounds a report to about 200 KiB. The control plane ends a session that sends more.
 pub const REPORT_ROWS_MAX: usize = 1_000;
+/// Upstreams in one report. 200: at some 500 bytes each, half of what a report may weigh.
+pub const REPORT_UPSTREAMS_MAX: usize = 200;
 
 /// Requests from one peer to one local port. All counters are cumulative since the boot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

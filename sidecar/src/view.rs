@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use outrider_shared::session::{EndpointView, Report, UpstreamView, latency_quantile_us};
+use outrider_shared::session::{
+    EndpointView, REPORT_UPSTREAMS_MAX, Report, UpstreamView, latency_quantile_us,
+};
 
 use crate::drain::Phase;
 use crate::node::Node;
@@ -13,13 +15,10 @@ use crate::stats::{EndpointTotals, UpstreamTotals};
 use crate::telemetry::metrics::{ActorCounts, Scrape, Session, SnapshotInForce};
 use crate::upstream::{EndpointState, Health, Key, Upstream};
 
-/// Upstreams in one report. 200: at some 500 bytes each, half of what a report may weigh.
-const REPORTED_UPSTREAMS_MAX: usize = 200;
-
 /// The boot's counters, and how it stands.
 pub fn report(node: &Node) -> Report {
     let mut upstreams = upstreams(node);
-    upstreams.truncate(REPORTED_UPSTREAMS_MAX);
+    upstreams.truncate(REPORT_UPSTREAMS_MAX);
     Report {
         boot: node.boot.clone(),
         uptime_ms: u64::try_from(node.started.elapsed().as_millis()).unwrap_or(u64::MAX),

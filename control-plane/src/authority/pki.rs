@@ -1,7 +1,8 @@
 //! The certificate authority: one root, one intermediate that signs, and what they sign. By OpenSSL, and pure: what it
 //! makes depends on its arguments and on OpenSSL's random source alone.
 //!
-//! ECDSA P-256 throughout. A leaf has exactly one name, a SPIFFE ID; whatever else a request asks for is ignored.
+//! ECDSA P-256 throughout. A leaf has exactly one name, a SPIFFE ID, and its subject says which sidecar it was made for;
+//! whatever else a request asks for is ignored.
 
 use openssl::asn1::{Asn1Integer, Asn1Time};
 use openssl::bn::BigNum;
@@ -16,7 +17,7 @@ use openssl::x509::extension::{
     SubjectKeyIdentifier,
 };
 use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder, X509Ref, X509Req};
-use outrider_shared::{SpiffeId, TrustDomain};
+use outrider_shared::{SidecarId, SpiffeId, TrustDomain};
 
 /// The root's life. 10 years: it is replaced by adding a second one to the bundle, which takes planning.
 const ROOT_S: i64 = 10 * 365 * 86_400;
@@ -99,17 +100,25 @@ pub fn new_leaf(
     Ok(Issuer { certificate: sign(built, &intermediate.key)?, key })
 }
 
-/// A leaf for whoever holds the key of `csr` (PKCS#10, DER). Its name is ours to say; nothing else of the request counts.
+/// Whom a leaf is made for.
+pub struct Holder<'a> {
+    /// What its peers go by.
+    pub identity: &'a SpiffeId,
+    /// Whose sessions it opens, and nobody else's.
+    pub sidecar: &'a SidecarId,
+}
+
+/// A leaf for whoever holds the key of `csr` (PKCS#10, DER). Its names are ours to say; nothing else of the request counts.
 pub fn leaf_for_request(
     intermediate: &Issuer,
     csr: &[u8],
-    identity: &SpiffeId,
+    holder: &Holder<'_>,
     now_unix_s: i64,
     life_s: i64,
 ) -> Result<X509, PkiError> {
     let key = requested_key(csr)?;
-    let name = common_name(leaf_name(identity))?;
-    let built = build(&Kind::Leaf, &name, identity.as_str(), &key, now_unix_s, life_s, Some(intermediate))?;
+    let (name, uri) = (common_name(holder.sidecar.as_str())?, holder.identity.as_str());
+    let built = build(&Kind::Leaf, &name, uri, &key, now_unix_s, life_s, Some(intermediate))?;
     sign(built, &intermediate.key)
 }
 
@@ -125,7 +134,12 @@ fn requested_key(csr: &[u8]) -> Result<PKey<Public>, PkiError> {
     if !proven {
         return Err(refused("is not signed by its own key"));
     }
-    let fits = match key.id() {
+    if is_accepted(&key) { Ok(key) } else { Err(refused("has a key other than P-256, P-384 and Ed25519")) }
+}
+
+/// P-256, P-384 or Ed25519.
+fn is_accepted(key: &PKeyRef<Public>) -> bool {
+    match key.id() {
         Id::EC => key
             .ec_key()
             .ok()
@@ -133,8 +147,12 @@ fn requested_key(csr: &[u8]) -> Result<PKey<Public>, PkiError> {
             .is_some_and(|curve| [Nid::X9_62_PRIME256V1, Nid::SECP384R1].contains(&curve)),
         Id::ED25519 => true,
         _ => false,
-    };
-    if fits { Ok(key) } else { Err(refused("has a key other than P-256, P-384 and Ed25519")) }
+    }
+}
+
+/// Whether `spki` (DER) is a key whose proofs [`proves`] can judge.
+pub fn is_instance_key(spki: &[u8]) -> bool {
+    PKey::public_key_from_der(spki).is_ok_and(|key| is_accepted(&key))
 }
 
 /// ECDSA with SHA-256 over `message`, in ASN.1 DER.
@@ -146,10 +164,15 @@ pub fn signature(key: &PKeyRef<Private>, message: &[&[u8]]) -> Result<Vec<u8>, E
     signer.sign_to_vec()
 }
 
-/// Whether `proof` is a signature over `message` by the holder of `spki` (DER).
+/// Whether `proof` is a signature over `message` by the holder of `spki` (DER): ECDSA with SHA-256, or Ed25519.
 pub fn proves(spki: &[u8], message: &[&[u8]], proof: &[u8]) -> bool {
     let verify = || -> Result<bool, ErrorStack> {
         let key = PKey::public_key_from_der(spki)?;
+        if key.id() == Id::ED25519 {
+            // It hashes by itself, and takes the message whole.
+            return openssl::sign::Verifier::new_without_digest(&key)?
+                .verify_oneshot(proof, &message.concat());
+        }
         let mut verifier = openssl::sign::Verifier::new(MessageDigest::sha256(), &key)?;
         for part in message {
             verifier.update(part)?;

@@ -7,7 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 use openssl::pkey::PKey;
 use outrider_shared::api::{MintAnswer, MintRequest};
 use outrider_shared::identity::{
-    JoinCredential, PeerRefusal, SnapshotRefusal, TrustBundle, Usage, verify_peer, verify_snapshot,
+    JoinCredential, PeerRefusal, SnapshotRefusal, TrustBundle, Usage, verified_peer, verify_peer,
+    verify_snapshot,
 };
 use outrider_shared::join::{JoinRequest, Leaf, RENEW_CONTEXT, RenewRequest};
 use outrider_shared::policy::{Policy, load};
@@ -227,6 +228,41 @@ fn requests_that_are_no_proof_of_possession_or_of_a_weak_key_are_refused() {
     assert!(refused.to_string().contains("instance_key"), "{refused}");
     // None of it has spent anything.
     case.join(&whole).unwrap();
+}
+
+#[test]
+fn a_leaf_says_which_sidecar_it_was_made_for() {
+    let (mut case, newcomer, answer) = joined();
+    let renewed = case.renew(&newcomer.renewal(&answer, &newcomer.instance)).unwrap();
+    for leaf in [&answer.leaf, &renewed] {
+        assert_eq!(verified_peer(Some(&chain(leaf))).unwrap().sidecar, Some(answer.sidecar.clone()));
+    }
+}
+
+#[test]
+fn an_instance_key_is_of_a_kind_whose_proofs_can_be_judged() {
+    let mut case = Case::new();
+    let credential = case.mint(Mint::JoinSecret, "shop/orders");
+    let whole = Newcomer::new().request(&credential, "shop/orders");
+    let rsa = PKey::from_rsa(openssl::rsa::Rsa::generate(2_048).unwrap()).unwrap();
+    let x25519 = PKey::generate_x25519().unwrap();
+    let p521 = openssl::ec::EcGroup::from_curve_name(openssl::nid::Nid::SECP521R1).unwrap();
+    let p521 = PKey::from_ec_key(openssl::ec::EcKey::generate(&p521).unwrap()).unwrap();
+    for key in [rsa, x25519, p521] {
+        let instance_key = BASE64_STANDARD.encode(key.public_key_to_der().unwrap());
+        let refused = case.refusal(&JoinRequest { instance_key, ..whole.clone() });
+        assert_eq!(refused.status().0, 400);
+        assert!(refused.to_string().contains("P-256, P-384 or Ed25519"), "{refused}");
+    }
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ED25519] {
+        let instance = KeyPair::generate_for(algorithm).unwrap();
+        let newcomer = Newcomer { instance, leaf: KeyPair::generate().unwrap() };
+        let answer = case.join(&newcomer.request(&credential, "shop/orders")).unwrap();
+        case.renew(&newcomer.renewal(&answer, &newcomer.instance)).unwrap();
+        let other = KeyPair::generate_for(algorithm).unwrap();
+        let refused = case.renew(&newcomer.renewal(&answer, &other)).err().unwrap();
+        assert!(matches!(refused, Refused::BadProof), "{refused}");
+    }
 }
 
 #[test]

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outrider_shared::api::{QuotaRow, SidecarUpstreams, SidecarView, StatAnswer};
+use outrider_shared::names::FEATURES;
 use outrider_shared::session::{Hello, Report};
 use outrider_shared::snapshot::{Endpoint, Version};
-use outrider_shared::{ServiceId, SidecarId};
-use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use outrider_shared::{ServiceId, SidecarId, SpiffeId};
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, ActorStatus, RpcReplyPort};
 use tokio::task::AbortHandle;
 
 use super::dial;
 use super::machine::{Input, Machine, Output};
+use super::push::lacking;
 use crate::parts::Parts;
 use crate::session;
 use crate::stats::Windows;
 use crate::store::Kind;
-use crate::{authority, quota};
+use crate::{authority, planner, quota};
 
 /// Changes within this time are planned together.
 const PLAN_PAUSE: Duration = Duration::from_millis(20);
@@ -27,6 +29,14 @@ const PLAN_PAUSE: Duration = Duration::from_millis(20);
 /// has at most one message under way, since it reads the next one when this has been taken. On restart: sessions that
 /// belong to the old one end, and their sidecars reconnect; published endpoints come from the store.
 pub struct Registry;
+
+/// Which session says something: one of the same sidecar may have taken its place meanwhile, and then it counts no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    pub sidecar: SidecarId,
+    /// No two sessions of a process have the same.
+    pub session: ActorId,
+}
 
 pub enum Message {
     /// From a session. Answered with whether it may go on.
@@ -37,35 +47,36 @@ pub enum Message {
         reply: RpcReplyPort<Result<(), String>>,
     },
     Announce {
-        sidecar: SidecarId,
+        from: Origin,
         serving: bool,
         reply: RpcReplyPort<()>,
     },
     Withdraw {
-        sidecar: SidecarId,
+        from: Origin,
         reply: RpcReplyPort<()>,
     },
     /// A session has taken a version, or refused it (with reasons).
     Settled {
-        sidecar: SidecarId,
+        from: Origin,
         version: Version,
         nack: Option<Vec<String>>,
         reply: RpcReplyPort<()>,
     },
     Report {
-        sidecar: SidecarId,
+        from: Origin,
         report: Box<Report>,
         reply: RpcReplyPort<()>,
     },
-    /// A session ended. Lost: never, the session's actor sends it as it stops, and whatever it meets, it stops in order.
+    /// A session ended, by a panic too. From the supervisor; lost: never, it lives as long as all of this.
     Disconnected {
-        sidecar: SidecarId,
-        session: ractor::ActorId,
+        session: ActorId,
     },
     /// From a dial of ours.
     Dialled {
         sidecar: SidecarId,
         address: SocketAddr,
+        /// Whom the handshake was to show.
+        expected: SpiffeId,
         outcome: Result<(), String>,
     },
     /// From the policy store.
@@ -85,6 +96,8 @@ pub(super) struct Known {
     pub(super) session: Option<ActorRef<session::Message>>,
     pub(super) service: ServiceId,
     pub(super) build: String,
+    /// What it can enforce.
+    pub(super) features: Vec<&'static str>,
     /// Hash of the last content pushed, without its version, and its sequence.
     pub(super) pushed: Option<(u64, u64)>,
     pub(super) nack: Option<Vec<String>>,
@@ -103,6 +116,8 @@ pub struct State {
     planning: bool,
     /// What is on disk of published endpoints, by sidecar.
     pub(super) persisted: BTreeMap<String, (ServiceId, Endpoint)>,
+    /// The identity of each service, by which its members were dialled.
+    pub(super) identities: BTreeMap<ServiceId, SpiffeId>,
     /// The one timer that runs, and for when.
     timer: Option<(Instant, AbortHandle)>,
 }
@@ -125,6 +140,7 @@ impl Actor for Registry {
             epoch
         };
         let reserved = parts.store.get(Kind::Meta, "sequence")?.unwrap_or(0);
+        let identities = parts.store.get(Kind::Meta, "identities")?.unwrap_or_default();
         Ok(State {
             parts,
             machine,
@@ -136,6 +152,7 @@ impl Actor for Registry {
             reserved,
             planning: false,
             persisted,
+            identities,
             timer: None,
         })
     }
@@ -158,42 +175,33 @@ impl Actor for Registry {
                     state.plan_soon(&myself);
                 }
             }
-            Message::Announce { sidecar, serving, reply } => {
-                state.feed(&myself, Input::Announce { sidecar, serving }, now);
-                let _ = reply.send(());
-            }
-            Message::Withdraw { sidecar, reply } => {
-                state.feed(&myself, Input::Withdraw { sidecar }, now);
-                let _ = reply.send(());
-            }
-            Message::Settled { sidecar, version, nack, reply } => {
-                if nack.is_none() {
-                    state.feed(&myself, Input::Acked { sidecar: sidecar.clone(), version }, now);
-                }
-                if let Some(known) = state.known.get_mut(&sidecar) {
-                    known.nack = nack;
+            Message::Announce { from, serving, reply } => {
+                if state.is_current(&from) {
+                    state.feed(&myself, Input::Announce { sidecar: from.sidecar, serving }, now);
                 }
                 let _ = reply.send(());
             }
-            Message::Report { sidecar, report, reply } => {
-                state.report(sidecar, *report, now).await;
+            Message::Withdraw { from, reply } => {
+                if state.is_current(&from) {
+                    state.feed(&myself, Input::Withdraw { sidecar: from.sidecar }, now);
+                }
                 let _ = reply.send(());
             }
-            Message::Disconnected { sidecar, session } => {
-                let current = state.known.get_mut(&sidecar).filter(|known| {
-                    known.session.as_ref().is_some_and(|current| current.get_id() == session)
-                });
-                if let Some(known) = current {
-                    known.session = None;
-                    known.pushed = None;
-                    state.feed(&myself, Input::Disconnected { sidecar }, now);
+            Message::Settled { from, version, nack, reply } => {
+                if state.is_current(&from) {
+                    state.settled(&myself, from.sidecar, version, nack, now);
                 }
+                let _ = reply.send(());
             }
-            Message::Dialled { sidecar, address, outcome } => {
-                if let Err(because) = &outcome {
-                    tracing::info!(%sidecar, because, "not published");
+            Message::Report { from, report, reply } => {
+                if state.is_current(&from) {
+                    state.report(from.sidecar, *report, now).await;
                 }
-                state.feed(&myself, Input::Dialled { sidecar, address, outcome }, now);
+                let _ = reply.send(());
+            }
+            Message::Disconnected { session } => state.disconnected(&myself, session, now),
+            Message::Dialled { sidecar, address, expected, outcome } => {
+                state.dialled(&myself, sidecar, address, &expected, outcome, now);
             }
             Message::PolicyChanged => state.plan_soon(&myself),
             Message::Tick => {
@@ -215,21 +223,85 @@ impl Actor for Registry {
 }
 
 impl State {
+    fn is_current(&self, from: &Origin) -> bool {
+        let session = self.known.get(&from.sidecar).and_then(|known| known.session.as_ref());
+        session.is_some_and(|session| session.get_id() == from.session)
+    }
+
+    fn settled(
+        &mut self,
+        myself: &ActorRef<Message>,
+        sidecar: SidecarId,
+        version: Version,
+        nack: Option<Vec<String>>,
+        now: Instant,
+    ) {
+        if nack.is_none() {
+            self.feed(myself, Input::Acked { sidecar: sidecar.clone(), version }, now);
+        }
+        if let Some(known) = self.known.get_mut(&sidecar) {
+            known.nack = nack;
+        }
+    }
+
+    /// Of ledgers too, which are no sidecar's session; and of one that another has replaced nothing is left to end.
+    fn disconnected(&mut self, myself: &ActorRef<Message>, session: ActorId, now: Instant) {
+        let is_it = |known: &Known| known.session.as_ref().is_some_and(|known| known.get_id() == session);
+        let Some((sidecar, known)) = self.known.iter_mut().find(|(_, known)| is_it(known)) else { return };
+        known.session = None;
+        known.pushed = None;
+        let sidecar = sidecar.clone();
+        self.feed(myself, Input::Disconnected { sidecar }, now);
+    }
+
+    fn dialled(
+        &mut self,
+        myself: &ActorRef<Message>,
+        sidecar: SidecarId,
+        address: SocketAddr,
+        expected: &SpiffeId,
+        outcome: Result<(), String>,
+        now: Instant,
+    ) {
+        let service = self.machine.members().get(&sidecar).map(|member| member.service.clone());
+        let declared = service.and_then(|service| self.identities.get(&service));
+        let outcome = match outcome {
+            Ok(()) if declared != Some(expected) => Err("its service's identity has changed".to_owned()),
+            outcome => outcome,
+        };
+        if let Err(because) = &outcome {
+            tracing::info!(%sidecar, because, "not published");
+        }
+        self.feed(myself, Input::Dialled { sidecar, address, outcome }, now);
+    }
+
     fn hello(
         &mut self,
         hello: Hello,
         source: SocketAddr,
         session: ActorRef<session::Message>,
     ) -> Result<Input, String> {
+        if session.get_status() >= ActorStatus::Stopping {
+            return Err("it has ended already".to_owned());
+        }
         let policy = self.parts.policy.load();
-        if policy.policy.service(&hello.service).is_none() {
+        let version = Version::default();
+        let plan =
+            planner::plan(&policy.policy, policy.revision, &[], &hello.sidecar, &hello.service, version);
+        let Ok(plan) = plan else {
             return Err(format!("revision {} declares no service {}", policy.revision, hello.service));
+        };
+        let has = |feature: &&&str| hello.features.iter().any(|had| had == **feature);
+        let features: Vec<&'static str> = FEATURES.iter().filter(has).copied().collect();
+        if let Some(lacking) = lacking(&plan, &features) {
+            return Err(lacking);
         }
         let address = hello.address.unwrap_or_else(|| SocketAddr::new(source.ip(), hello.inbound_port));
         let known = Known {
             session: Some(session),
             service: hello.service.clone(),
             build: hello.build,
+            features,
             pushed: None,
             nack: None,
             report: None,
@@ -285,9 +357,9 @@ impl State {
         let (own, expected) = (self.parts.own.load_full(), declared.identity().clone());
         let myself = myself.clone();
         tokio::spawn(async move {
-            let outcome = dial::dial(own, address, expected).await;
+            let outcome = dial::dial(own, address, expected.clone()).await;
             // The registry has ended: a new one dials anew.
-            let _ = myself.send_message(Message::Dialled { sidecar, address, outcome });
+            let _ = myself.send_message(Message::Dialled { sidecar, address, expected, outcome });
         });
     }
 

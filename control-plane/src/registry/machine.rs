@@ -69,6 +69,10 @@ pub enum Input {
     Disconnected {
         sidecar: SidecarId,
     },
+    /// Policy gives a service another identity: what its members have proved counts no more.
+    IdentityChanged {
+        service: ServiceId,
+    },
     /// How a dial went; `Err` says why in words.
     Dialled {
         sidecar: SidecarId,
@@ -223,6 +227,13 @@ impl Machine {
                     waits.remove(&sidecar);
                 }
                 self.finished_withdrawals(now)
+            }
+            Input::IdentityChanged { service } => {
+                for member in self.members.values_mut().filter(|member| member.service == service) {
+                    member.proved = false;
+                    member.dial = Dial::Due { at: now, failures: 0 };
+                }
+                Vec::new()
             }
             Input::Dialled { sidecar, address, outcome } => {
                 self.dialled(&sidecar, address, outcome, now);

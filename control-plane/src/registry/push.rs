@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use outrider_shared::snapshot::{Endpoint, Snapshot, Version};
-use outrider_shared::{ServiceId, SidecarId};
+use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 use ractor::{ActorProcessingErr, ActorRef};
 
 use super::actor::{Message, State};
@@ -18,9 +18,10 @@ const SEQUENCE_BLOCK: u64 = 1_000;
 impl State {
     /// Pushes to each session whose snapshot has changed.
     pub(super) fn plan(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        self.doubt_changed(myself)?;
         let published = self.machine.published();
-        self.persist(&published)?;
         let policy = self.parts.policy.load_full();
+        self.persist(&published)?;
         let mut sequences = BTreeMap::new();
         let connected: Vec<SidecarId> = self
             .known
@@ -45,6 +46,10 @@ impl State {
                 );
                 continue;
             };
+            if let Some(lacking) = lacking(&snapshot, &self.known[&sidecar].features) {
+                self.say_goodbye(&sidecar, lacking);
+                continue;
+            }
             let content = content_hash(&snapshot)?;
             let pushed = self.known[&sidecar].pushed.filter(|(hash, _)| *hash == content);
             if let Some((_, sequence)) = pushed {
@@ -62,6 +67,30 @@ impl State {
         }
         self.feed(myself, Input::Pushed { sequences }, Instant::now());
         self.forget_gone();
+        Ok(())
+    }
+
+    /// Where a service has another identity than before, its endpoints must prove it before they are published again.
+    fn doubt_changed(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
+        let policy = self.parts.policy.load_full();
+        let declared: BTreeMap<ServiceId, SpiffeId> = policy
+            .policy
+            .services()
+            .map(|service| (service.id().clone(), service.identity().clone()))
+            .collect();
+        if declared == self.identities {
+            return Ok(());
+        }
+        self.parts.store.put(Kind::Meta, "identities", &declared)?;
+        let before = std::mem::replace(&mut self.identities, declared);
+        let changed = self
+            .identities
+            .iter()
+            .filter(|(service, identity)| before.get(*service).is_some_and(|before| before != *identity));
+        for service in changed.map(|(service, _)| service.clone()).collect::<Vec<_>>() {
+            tracing::info!(%service, identity = %self.identities[&service], "a service has another identity");
+            self.feed(myself, Input::IdentityChanged { service }, Instant::now());
+        }
         Ok(())
     }
 
@@ -97,6 +126,19 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Which features a sidecar would need for its snapshot and does not have, in words.
+pub(super) fn lacking(snapshot: &Snapshot, features: &[&str]) -> Option<String> {
+    let needs = planner::needs(snapshot);
+    let lacking: Vec<&str> = needs.into_iter().filter(|feature| !features.contains(feature)).collect();
+    (!lacking.is_empty()).then(|| {
+        let (revision, sidecar) = (snapshot.revision, &snapshot.sidecar);
+        format!(
+            "revision {revision} needs {}, which sidecar {sidecar} cannot enforce: upgrade it",
+            lacking.join(", ")
+        )
+    })
 }
 
 /// Of the content, whatever its version.

@@ -306,6 +306,23 @@ fn what_is_said_of_a_sidecar_that_is_not_known_changes_nothing() {
     assert_eq!(machine.handle(pushed(&[]), now), [withdrawn(1)]);
 }
 
+#[test]
+fn members_of_a_service_with_another_identity_are_published_once_they_have_proved_it() {
+    let now = Instant::now();
+    let mut machine = with_published(&[1, 2], now);
+    machine.handle(disconnected(2), now);
+    let changed = Input::IdentityChanged { service: service() };
+    assert_eq!(machine.handle(changed, now), [Output::Plan, dial_of(1, 1)]);
+    assert_eq!(published(&machine), []);
+    machine.handle(dialled(1, 1, Err("another identity".to_owned())), now);
+    let due = machine.poll_timeout().unwrap();
+    assert_eq!(machine.handle_timeout(due), [dial_of(1, 1)]);
+    assert_eq!(machine.handle(dialled(1, 1, Ok(())), due), [Output::Plan]);
+    assert_eq!(published(&machine), [(sidecar(1), address(1))]);
+    // One without a session is dialled when it comes back.
+    assert_eq!(machine.handle(hello(2), due), [dial_of(2, 2)]);
+}
+
 /// What a case does, with small numbers so that things collide.
 #[derive(Debug, Clone)]
 enum Step {

@@ -1,12 +1,15 @@
 //! From joining to farewell, across restarts and changes of policy.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Instant;
 
+use awc::http::Method;
+use outrider_control_plane::registry::machine::WITHDRAWAL_MAX;
 use outrider_control_plane::store::{Change, Kind, Store};
 use outrider_shared::ServiceId;
 use outrider_shared::api::{PolicyAnswer, QuotaAnswer, StatAnswer};
-use outrider_shared::session::{FromControlPlane, FromSidecar, InboundTotals};
-use outrider_shared::snapshot::Endpoint;
+use outrider_shared::session::{FromControlPlane, FromSidecar, InboundTotals, UpstreamView};
+use outrider_shared::snapshot::{Endpoint, Snapshot};
 
 use crate::sidecar::{Sidecar, endpoints};
 use crate::world::{World, service, until};
@@ -72,7 +75,7 @@ async fn a_session_under_another_services_certificate_is_refused_with_the_reason
     let mut newer = orders.hello();
     newer.protocol += 1;
     for (hello, says) in [
-        (as_payments, "is not the identity of shop/payments"),
+        (as_payments, "the certificate is that of sidecar"),
         (as_other_service, "joined as shop/orders"),
         (unknown, "has not joined here"),
         (newer, "protocol"),
@@ -83,6 +86,142 @@ async fn a_session_under_another_services_certificate_is_refused_with_the_reason
         assert!(reason.contains(says), "{reason}");
     }
     assert_eq!(world.sidecars().await, []);
+}
+
+#[actix_rt::test]
+async fn a_sidecar_cannot_take_the_session_of_another_one_of_its_service() {
+    let world = World::started().await;
+    let (one, other) = (Sidecar::of(&world, "shop/orders").await, Sidecar::of(&world, "shop/orders").await);
+    let mut session = one.session(&world).await;
+    session.snapshot_with(|snapshot| endpoints(snapshot, "shop/orders") == 1).await;
+    let mut thief = other.connect(&world).await;
+    thief.say(FromSidecar::Hello(one.hello())).await;
+    let reason = thief.goodbye().await;
+    assert!(reason.contains(other.id.as_str()) && reason.contains(one.id.as_str()), "{reason}");
+    // Nothing was taken from it: its session goes on.
+    session.say(FromSidecar::Announce { serving: false }).await;
+    session.snapshot_with(|snapshot| endpoints(snapshot, "shop/orders") == 0).await;
+}
+
+#[actix_rt::test]
+async fn a_session_ends_with_the_leaf_that_it_was_opened_with() {
+    let mut world = World::started().await;
+    let mut orders = Sidecar::of(&world, "shop/orders").await;
+    world.stop().await;
+    orders.take_leaf_of(&world, 4);
+    world.start().await;
+    let mut session = orders.session(&world).await;
+    session.snapshot().await;
+    // What the sidecar says does not keep the session: only its next leaf does.
+    orders.renew(&world).await.map_err(|problem| format!("{problem:?}")).unwrap();
+    let reason = session.goodbye().await;
+    assert!(reason.contains("expired"), "{reason}");
+    orders.session(&world).await.snapshot().await;
+}
+
+#[actix_rt::test]
+async fn a_sidecar_that_lacks_what_its_snapshot_needs_is_refused_by_the_features_name() {
+    let world = World::started().await;
+    let orders = Sidecar::of(&world, "shop/orders").await;
+    let hello_without = |lacking: &str| {
+        let mut hello = orders.hello();
+        hello.features.retain(|feature| feature != lacking);
+        FromSidecar::Hello(hello)
+    };
+    let mut session = orders.connect(&world).await;
+    session.say(hello_without("authorization/v1")).await;
+    let reason = session.goodbye().await;
+    assert!(reason.contains("revision 1 needs authorization/v1"), "{reason}");
+    assert_eq!(world.sidecars().await, []);
+    // What no document asks for need not be had, until one does.
+    let mut session = orders.connect(&world).await;
+    session.say(hello_without("route/v1")).await;
+    session.snapshot().await;
+    world.write(
+        "route.yaml",
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: orders, namespace: shop}\n\
+         spec:\n  parentRefs: [{kind: Service, group: \"\", name: orders, port: 80}]\n  \
+         rules: [{backendRefs: [{name: orders, port: 80}]}]\n",
+    );
+    let reason = session.goodbye().await;
+    assert!(reason.contains("revision 2 needs route/v1"), "{reason}");
+    let mut session = orders.connect(&world).await;
+    session.say(hello_without("route/v1")).await;
+    assert!(session.goodbye().await.contains("route/v1"));
+    orders.session(&world).await.snapshot().await;
+}
+
+#[actix_rt::test]
+async fn a_report_with_more_than_a_report_may_have_ends_the_session_and_is_counted() {
+    let world = World::started().await;
+    let orders = Sidecar::of(&world, "shop/orders").await;
+    let mut many_rows = orders.report();
+    many_rows.inbound = vec![InboundTotals::default(); 1_001];
+    let mut many_upstreams = orders.report();
+    many_upstreams.upstreams = vec![UpstreamView::default(); 201];
+    for (report, says) in [(many_rows, "1001 rows"), (many_upstreams, "201 upstreams")] {
+        let mut session = orders.session(&world).await;
+        session.say(FromSidecar::Report(Box::new(report))).await;
+        let reason = session.goodbye().await;
+        assert!(reason.contains(says), "{reason}");
+    }
+    let mut page = world.bare(Method::GET, "/metrics").send().await.unwrap();
+    let page = String::from_utf8(page.body().await.unwrap().to_vec()).unwrap();
+    assert!(page.contains("outrider_reports_refused_total 2\n"), "{page}");
+}
+
+#[actix_rt::test]
+async fn endpoints_of_a_service_with_a_new_identity_are_published_again_once_they_prove_it() {
+    let mut world = World::started().await;
+    let mut orders = Sidecar::of(&world, "shop/orders").await;
+    let payments = Sidecar::of(&world, "shop/payments").await;
+    let mut watching = payments.session(&world).await;
+    let mut session = orders.session(&world).await;
+    watching.snapshot_with(|snapshot| endpoints(snapshot, "shop/orders") == 1).await;
+    let renamed = service("orders").replace("serviceAccount: orders", "serviceAccount: buying");
+    world.write("orders.yaml", &renamed);
+    let is_new = |snapshot: &Snapshot| snapshot.local.identity.as_str().ends_with("/sa/buying");
+    session.snapshot_with(is_new).await;
+    watching.snapshot_with(|snapshot| endpoints(snapshot, "shop/orders") == 0).await;
+    // A session under the old leaf is the sidecar's still: how else would it hear of its new name?
+    drop(session);
+    let mut session = orders.session(&world).await;
+    session.snapshot_with(is_new).await;
+    orders.renew(&world).await.map_err(|problem| format!("{problem:?}")).unwrap();
+    assert!(orders.material.identity.as_str().ends_with("/sa/buying"));
+    watching.snapshot_with(|snapshot| endpoints(snapshot, "shop/orders") == 1).await;
+    // A change that nobody saw happen is seen at the next start.
+    world.stop().await;
+    world.write("orders.yaml", &service("orders"));
+    world.start().await;
+    let mut watching = payments.session(&world).await;
+    watching.snapshot_with(|snapshot| endpoints(snapshot, "shop/orders") == 0).await;
+    let _session = orders.session(&world).await;
+    orders.renew(&world).await.map_err(|problem| format!("{problem:?}")).unwrap();
+    watching.snapshot_with(|snapshot| endpoints(snapshot, "shop/orders") == 1).await;
+}
+
+#[actix_rt::test]
+async fn a_withdrawal_waits_for_a_session_that_refuses_the_directory_without_it() {
+    let world = World::started().await;
+    let (orders, payments) =
+        (Sidecar::of(&world, "shop/orders").await, Sidecar::of(&world, "shop/payments").await);
+    let (mut one, mut other) = (orders.session(&world).await, payments.session(&world).await);
+    let both = |snapshot: &_| endpoints(snapshot, "shop/orders") + endpoints(snapshot, "shop/payments") == 2;
+    one.snapshot_with(both).await;
+    other.snapshot_with(both).await;
+    let asked = Instant::now();
+    one.say(FromSidecar::Withdraw).await;
+    let Some(FromControlPlane::Push(_)) = other.hear().await else { panic!("no push") };
+    other.say(FromSidecar::Nack { version: None, reasons: vec!["no".to_owned()] }).await;
+    loop {
+        match one.hear().await {
+            Some(FromControlPlane::Withdrawn) => break,
+            Some(FromControlPlane::Push(_)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(asked.elapsed() >= WITHDRAWAL_MAX, "answered after {:?}", asked.elapsed());
 }
 
 #[actix_rt::test]

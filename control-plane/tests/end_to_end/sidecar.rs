@@ -3,16 +3,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use awc::ws::{Codec, Frame, Message};
 use awc::{BoxedSocket, Client, Connector};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::{SinkExt as _, StreamExt as _};
+use outrider_control_plane::authority::records::{KeyRecord, Seal};
+use outrider_control_plane::authority::{now_unix_s, pki};
+use outrider_control_plane::store::{Kind, Store};
 use outrider_shared::identity::{
     JoinCredential, Material, TrustBundle, control_client_config, join_client_config, mesh_server_config,
     verify_snapshot,
 };
 use outrider_shared::join::{JoinAnswer, JoinRequest, Leaf, Problem, RENEW_CONTEXT, RenewRequest};
+use outrider_shared::names::FEATURES;
 use outrider_shared::session::framing::{Assembler, MESSAGE_BYTES_MAX, PART_BYTES_MAX, frames};
 use outrider_shared::session::{FromControlPlane, FromSidecar, Hello, PROTOCOL, Report};
 use outrider_shared::snapshot::Snapshot;
@@ -29,6 +34,8 @@ pub struct Sidecar {
     pub credential: String,
     pub address: SocketAddr,
     instance: KeyPair,
+    /// What the mesh port shows.
+    shown: Arc<ArcSwap<rustls::ServerConfig>>,
 }
 
 fn csr(key: &KeyPair) -> Vec<u8> {
@@ -82,10 +89,12 @@ impl Sidecar {
         let joined: JoinAnswer = post(world, join_client_config(credential), "/v1/join", &request).await?;
         let material = material(&credential.trust_domain, &joined.leaf, &leaf_key);
         material.verify(UnixTime::now()).unwrap();
+        let shown = Arc::new(ArcSwap::new(mesh_server_config(&material)));
         Ok(Self {
             id: joined.sidecar,
             service: request.service,
-            address: serve(&material).await,
+            address: serve(Arc::clone(&shown)).await,
+            shown,
             material,
             credential: joined.instance_credential,
             instance,
@@ -111,7 +120,23 @@ impl Sidecar {
         let tls = control_client_config(&self.material.bundle, None);
         let leaf: Leaf = post(world, tls, "/v1/renew", &request).await?;
         self.material = material(self.material.bundle.trust_domain(), &leaf, &key);
+        self.shown.store(mesh_server_config(&self.material));
         Ok(())
+    }
+
+    /// Takes a leaf that the stopped control plane of `world` would have issued, and that ends in `life_s` seconds.
+    pub fn take_leaf_of(&mut self, world: &World, life_s: i64) {
+        let record: KeyRecord =
+            Store::open(world.data.path()).unwrap().get(Kind::Meta, "intermediate").unwrap().unwrap();
+        let intermediate = record.open(&Seal::None).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let holder = pki::Holder { identity: &self.material.identity, sidecar: &self.id };
+        let leaf = pki::leaf_for_request(&intermediate, &csr(&key), &holder, now_unix_s(), life_s).unwrap();
+        let chain = [leaf, intermediate.certificate].map(|c| CertificateDer::from(c.to_der().unwrap()));
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+        let bundle = Arc::clone(&self.material.bundle);
+        self.material = Arc::new(Material::from_der(chain.to_vec(), key, bundle).unwrap());
+        self.shown.store(mesh_server_config(&self.material));
     }
 
     pub fn hello(&self) -> Hello {
@@ -124,7 +149,7 @@ impl Sidecar {
             address: Some(self.address),
             inbound_port: self.address.port(),
             serving: true,
-            features: Vec::new(),
+            features: FEATURES.iter().map(ToString::to_string).collect(),
             version: None,
         }
     }
@@ -154,13 +179,12 @@ impl Sidecar {
 }
 
 /// The mesh port: whoever connects is shown the leaf.
-async fn serve(material: &Material) -> SocketAddr {
+async fn serve(shown: Arc<ArcSwap<rustls::ServerConfig>>) -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(mesh_server_config(material));
     actix_rt::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
+            let acceptor = tokio_rustls::TlsAcceptor::from(shown.load_full());
             actix_rt::spawn(async move { acceptor.accept(tcp).await.map(drop) });
         }
     });

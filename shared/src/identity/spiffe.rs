@@ -5,7 +5,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 
 use super::profile;
 use super::refusal::PeerRefusal;
-use crate::{SpiffeId, TrustDomain};
+use crate::{SidecarId, SpiffeId, TrustDomain};
 
 /// Context tag of `uniformResourceIdentifier` in a `GeneralName` (RFC 5280, section 4.2.1.6).
 const URI_TAG: u32 = 6;
@@ -14,6 +14,8 @@ const URI_TAG: u32 = 6;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub identity: SpiffeId,
+    /// The one sidecar that the leaf was made for, by its subject's common name; `None`: the leaf does not say.
+    pub sidecar: Option<SidecarId>,
     /// End of its leaf's validity: the connection closes before.
     pub not_after: UnixTime,
 }
@@ -24,9 +26,16 @@ pub struct Peer {
 pub fn verified_peer(certificates: Option<&[CertificateDer<'_>]>) -> Result<Peer, PeerRefusal> {
     let leaf = certificates.and_then(<[_]>::first).ok_or(PeerRefusal::NoCertificate)?;
     let identity = only_name(leaf)?;
-    let not_after = profile::parse(leaf)?.validity.not_after.timestamp();
-    let not_after = std::time::Duration::from_secs(u64::try_from(not_after).unwrap_or(0));
-    Ok(Peer { identity, not_after: UnixTime::since_unix_epoch(not_after) })
+    let certificate = profile::parse(leaf)?;
+    let mut names = certificate.subject.iter_common_name();
+    let sidecar = match (names.next(), names.next()) {
+        (Some(only), None) => only.as_str().ok().and_then(|name| name.parse().ok()),
+        _ => None,
+    };
+    let not_after = std::time::Duration::from_secs(
+        u64::try_from(certificate.validity.not_after.timestamp()).unwrap_or(0),
+    );
+    Ok(Peer { identity, sidecar, not_after: UnixTime::since_unix_epoch(not_after) })
 }
 
 /// The name of `leaf`, which must belong to `expected`. Says nothing about who signed it.

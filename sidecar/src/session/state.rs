@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use outrider_shared::SpiffeId;
 use outrider_shared::identity::{Material, SnapshotRefusal, TrustBundle, verify_snapshot};
 use outrider_shared::names::FEATURES;
 use outrider_shared::session::{FromSidecar, Hello, PROTOCOL};
@@ -46,6 +47,8 @@ pub(super) struct State {
     material: watch::Sender<Option<Arc<Material>>>,
     other_mesh: Cell<bool>,
     gate: RefCell<Gate>,
+    /// The identity that the snapshot in force gives to our service; the leaf's may be an older one.
+    named: watch::Sender<Option<SpiffeId>>,
     nack: RefCell<Option<Vec<String>>>,
     last_error: RefCell<Option<String>>,
     wish: watch::Sender<Wish>,
@@ -65,6 +68,7 @@ impl State {
             material: watch::Sender::new(None),
             other_mesh: Cell::new(false),
             gate: RefCell::default(),
+            named: watch::Sender::new(None),
             nack: RefCell::default(),
             last_error: RefCell::default(),
             wish: watch::Sender::new(Wish::default()),
@@ -128,6 +132,10 @@ impl State {
         self.material.borrow().clone()
     }
 
+    pub fn named(&self) -> watch::Receiver<Option<SpiffeId>> {
+        self.named.subscribe()
+    }
+
     /// Waits for a leaf that has not expired.
     pub async fn valid_material(&self) -> Arc<Material> {
         let usable = |material: &Option<Arc<Material>>| {
@@ -188,7 +196,9 @@ impl State {
             Verdict::Have => return Ok(mark),
             Verdict::Refuse(refusal) => return Err(vec![refusal.to_string()]),
         }
+        let named = snapshot.local.identity.clone();
         self.effects.snapshot(Arc::new(snapshot))?;
+        self.named.send_replace(Some(named));
         self.gate.borrow_mut().took(mark.clone());
         Ok(mark)
     }

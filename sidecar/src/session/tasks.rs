@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use outrider_shared::SpiffeId;
 use rustls_pki_types::UnixTime;
 
 use super::backoff::Backoff;
@@ -20,13 +21,20 @@ const CONNECT_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// Longest sleep before the wall clock is looked at again: a timer does not run while a laptop sleeps.
 const CLOCK_EVERY: Duration = Duration::from_secs(30);
 
-/// Joins if there is no identity, then renews each leaf at half of its life. Ends only where the mesh refuses for good.
+/// Joins if there is no identity, then renews each leaf at half of its life, and at once where policy gives our service
+/// another identity. Ends only where the mesh refuses for good.
 pub(super) async fn keep_leaf_fresh(state: Rc<State>) {
     let mut backoff = Backoff::new(ENROL_WAIT.0, ENROL_WAIT.1);
+    // A name for which we have renewed: should the leaf not have it even so, asking again would give the same.
+    let mut asked_for = None;
     loop {
-        wait_until_due(&state).await;
+        wait_until_due(&state, asked_for.as_ref()).await;
+        let named = state.named().borrow().clone();
         match enrol_anywhere(&state).await {
-            Ok(()) => backoff.reset(),
+            Ok(()) => {
+                asked_for = named;
+                backoff.reset();
+            }
             Err(error) if error.is_final() && !has_valid_leaf(&state) => {
                 state.fail(SessionError::Enrol(error));
                 return;
@@ -43,15 +51,22 @@ fn has_valid_leaf(state: &State) -> bool {
     state.material().is_some_and(|material| !Life::of(&material).expired(UnixTime::now()))
 }
 
-async fn wait_until_due(state: &State) {
+async fn wait_until_due(state: &State, asked_for: Option<&SpiffeId>) {
     let Some(material) = state.material().filter(|_| !state.other_mesh()) else { return };
     let (life, unit) = (Life::of(&material), rand::random());
+    let mut named = state.named();
+    let has_other_name = |named: &Option<SpiffeId>| {
+        named.as_ref().is_some_and(|named| *named != material.identity && Some(named) != asked_for)
+    };
     loop {
         let left = life.until_renewal(unit, UnixTime::now());
         if left.is_zero() {
             return;
         }
-        actix_rt::time::sleep(left.min(CLOCK_EVERY)).await;
+        match actix_rt::time::timeout(left.min(CLOCK_EVERY), named.wait_for(has_other_name)).await {
+            Ok(named) => return drop(named.expect("the sender lives as long as the state")),
+            Err(_) => {}
+        }
     }
 }
 

@@ -78,8 +78,12 @@ impl Keys {
 
     /// A leaf over `public_key` for the one service of these tests.
     pub fn leaf(&self, public_key: &impl PublicKeyData, validity: Validity) -> Leaf {
+        self.leaf_named(ORDERS, public_key, validity)
+    }
+
+    fn leaf_named(&self, name: &str, public_key: &impl PublicKeyData, validity: Validity) -> Leaf {
         let der =
-            leaf(ORDERS, validity).signed_by(public_key, &self.intermediate).expect("a leaf").der().clone();
+            leaf(name, validity).signed_by(public_key, &self.intermediate).expect("a leaf").der().clone();
         Leaf {
             chain: vec![BASE64_STANDARD.encode(&der), BASE64_STANDARD.encode(self.intermediate.der())],
             bundle: vec![BASE64_STANDARD.encode(self.root.der())],
@@ -145,6 +149,8 @@ pub struct Room {
     keys: Arc<Keys>,
     /// Validity of the next leaves.
     pub validity: Validity,
+    /// Identity of the next leaves.
+    pub identity: &'static str,
     /// What each join and renewal is answered with instead, while it is set.
     pub problem: Option<u16>,
     pub joins: usize,
@@ -170,6 +176,7 @@ impl ControlPlane {
         let room = Arc::new(Mutex::new(Room {
             keys: keys.clone(),
             validity: LONG,
+            identity: ORDERS,
             problem: None,
             joins: 0,
             renewals: 0,
@@ -264,7 +271,7 @@ async fn join(room: Data<Arc<Mutex<Room>>>, request: Json<JoinRequest>) -> HttpR
     HttpResponse::Ok().json(JoinAnswer {
         sidecar: SIDECAR.parse().expect("an id"),
         instance_credential: "instance".to_owned(),
-        leaf: room.keys.leaf(&public_key_of(&request.csr).public_key, room.validity),
+        leaf: room.keys.leaf_named(room.identity, &public_key_of(&request.csr).public_key, room.validity),
     })
 }
 
@@ -284,7 +291,11 @@ async fn renew(room: Data<Arc<Mutex<Room>>>, request: Json<RenewRequest>) -> Htt
     if request.instance_credential != "instance" || proved.is_err() {
         return problem(403);
     }
-    HttpResponse::Ok().json(room.keys.leaf(&public_key_of(&request.csr).public_key, room.validity))
+    HttpResponse::Ok().json(room.keys.leaf_named(
+        room.identity,
+        &public_key_of(&request.csr).public_key,
+        room.validity,
+    ))
 }
 
 async fn session(

@@ -316,6 +316,34 @@ async fn a_leaf_past_half_of_its_life_is_renewed_with_a_new_key_and_the_session_
     }
 }
 
+#[actix_rt::test]
+async fn a_leaf_is_renewed_at_once_where_policy_gives_the_service_another_identity() {
+    const BUYING: &str = "spiffe://mesh.test/ns/shop/sa/buying";
+    let (keys, home) = (Keys::new(), TempDir::new().unwrap());
+    let (mut control_plane, _session, recorder) = in_force(&keys, &home).await;
+    let renamed = |sequence| {
+        let mut renamed = snapshot(sequence);
+        renamed.local.identity = BUYING.parse().unwrap();
+        renamed
+    };
+    // A leaf that does not have the name even so is not asked for again and again.
+    control_plane.say(keys.push(&renamed(6)));
+    assert_eq!(control_plane.hear().await, FromSidecar::Ack { version: version(6) });
+    eventually("renewed", || recorder.identities.borrow().len() == 2).await;
+    control_plane.say(keys.push(&snapshot(7)));
+    assert_eq!(control_plane.hear().await, FromSidecar::Ack { version: version(7) });
+    assert_eq!(control_plane.room(|room| room.renewals), 1);
+    control_plane.room(|room| room.identity = "spiffe://mesh.test/ns/shop/sa/selling");
+    let mut selling = snapshot(8);
+    selling.local.identity = "spiffe://mesh.test/ns/shop/sa/selling".parse().unwrap();
+    control_plane.say(keys.push(&selling));
+    let has_it = || {
+        recorder.identities.borrow().last().is_some_and(|leaf| leaf.identity.as_str().ends_with("/selling"))
+    };
+    eventually("the leaf has the new name", has_it).await;
+    assert_eq!(control_plane.room(|room| room.renewals), 2);
+}
+
 fn near_its_end(leaf: &Material) -> bool {
     leaf.not_after.as_secs() - rustls_pki_types::UnixTime::now().as_secs() < 1_000
 }
