@@ -1,8 +1,11 @@
 //! The control port: join, renew, and the sessions of sidecars, over TLS 1.3.
 
+mod throttle;
+
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::dev::Extensions;
@@ -17,9 +20,11 @@ use rustls::sign::CertifiedKey;
 
 use crate::authority::Refused;
 use crate::authority::actor::Message as AuthorityMessage;
+use crate::metrics::Outcome;
 use crate::parts::Parts;
 use crate::problem::{Failed, json_config, no_such_way, only};
 use crate::session::{self, ANSWER_MAX_MS};
+use throttle::Throttle;
 
 /// Sessions and joins at once. 10,000: as many sidecars as one control plane is meant for, and room to join.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -57,6 +62,7 @@ pub fn start(parts: &Arc<Parts>, listener: std::net::TcpListener) -> std::io::Re
     let server = HttpServer::new(move || {
         App::new()
             .app_data(parts.clone())
+            .app_data(Data::new(RefCell::new(Throttle::default())))
             .app_data(json_config(BODY_BYTES_MAX))
             .service(only("/v1/join", web::post().to(join)))
             .service(only("/v1/renew", web::post().to(renew)))
@@ -64,6 +70,7 @@ pub fn start(parts: &Arc<Parts>, listener: std::net::TcpListener) -> std::io::Re
             .default_service(web::to(no_such_way))
     })
     .on_connect(note_peer)
+    // One, so that there is one table of who was refused.
     .workers(1)
     .max_connections(CONNECTIONS_MAX)
     .tls_handshake_timeout(HANDSHAKE_MAX)
@@ -88,16 +95,29 @@ async fn refuse(asked: &'static str, http: &HttpRequest, refused: Refused) -> Fa
 
 async fn join(
     parts: Data<Parts>,
+    throttle: Data<RefCell<Throttle>>,
     http: HttpRequest,
     request: Json<JoinRequest>,
 ) -> Result<HttpResponse, Failed> {
+    let source = http.peer_addr().map(|source| source.ip());
+    let now = Instant::now();
+    if let Some(wait) = source.and_then(|source| throttle.borrow().wait(source, now)) {
+        parts.metrics.joins.get_or_create(&Outcome { outcome: "throttled" }).inc();
+        let detail = format!("too many requests to join from this address were refused: wait {wait:.0?}");
+        return Err(Failed::new(429, "Refused too often", detail));
+    }
     let authority =
         parts.authority().ok_or_else(|| Failed::unavailable("the authority is being started anew"))?;
     let request = Box::new(request.into_inner());
     let joined = call_t!(authority, |reply| AuthorityMessage::Join(request, reply), ANSWER_MAX_MS);
     match joined.map_err(|error| Failed::unavailable(error.to_string()))? {
         Ok(joined) => Ok(HttpResponse::Ok().json(joined)),
-        Err(refused) => Err(refuse("join", &http, refused).await),
+        Err(refused) => {
+            if let Some(source) = source {
+                throttle.borrow_mut().refused(source, Instant::now());
+            }
+            Err(refuse("join", &http, refused).await)
+        }
     }
 }
 

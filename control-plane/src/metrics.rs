@@ -29,7 +29,7 @@ pub struct Metrics {
     pub policy_problems: Gauge,
     /// Reports that are none: too many rows, another boot's.
     pub reports_refused: Counter,
-    /// `ok` or `refused`.
+    /// `ok`, `refused`, or `throttled`; renewals are never throttled.
     pub joins: Family<Outcome, Counter>,
     pub renewals: Family<Outcome, Counter>,
     pub restarts: Family<Actor, Counter>,

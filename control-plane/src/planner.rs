@@ -19,6 +19,17 @@ pub enum PlanError {
     UndeclaredService { service: ServiceId, revision: u64 },
 }
 
+/// Why no sidecar of a service could take its snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the snapshot of a sidecar of {service} would have {got} bytes before any endpoint is in it, and at most {limit} are read: have fewer routes, rules, or services"
+)]
+pub struct TooLarge {
+    pub service: ServiceId,
+    pub got: usize,
+    pub limit: usize,
+}
+
 /// Plans the snapshot of `sidecar`, which stands beside `service`. Of `registry`, endpoints of services that the policy
 /// does not declare are left out; several entries of one service count together.
 pub fn plan(
@@ -44,19 +55,45 @@ pub fn plan(
             path_normalization: policy.mesh().path_normalization(),
             forwarded: policy.mesh().forwarded().clone(),
         },
-        local: LocalService {
-            service: service.clone(),
-            identity: local.identity().clone(),
-            ports: local.ports().to_vec(),
-            edges: local.edges().to_vec(),
-            authorization: policy.authorization(service).cloned().collect(),
-            upstreams: local.upstreams().to_vec(),
-        },
+        local: local_part(policy, local),
         directory: directory(policy, registry),
         routes: policy.routes().to_vec(),
         tracing: policy.tracing(service),
         not_enforced: policy.not_enforced().to_vec(),
     })
+}
+
+fn local_part(policy: &Policy, service: &Service) -> LocalService {
+    LocalService {
+        service: service.id().clone(),
+        identity: service.identity().clone(),
+        ports: service.ports().to_vec(),
+        edges: service.edges().to_vec(),
+        authorization: policy.authorization(service.id()).cloned().collect(),
+        upstreams: service.upstreams().to_vec(),
+    }
+}
+
+/// Whether every service's snapshot has at most `limit` bytes. What snapshots share is measured once.
+pub fn check_size(policy: &Policy, limit: usize) -> Result<(), TooLarge> {
+    let Some(first) = policy.services().next() else { return Ok(()) };
+    let nobody: SidecarId = "0".repeat(32).parse().expect("hex digits");
+    let whole =
+        plan(policy, u64::MAX, &[], &nobody, first.id(), Version { epoch: u64::MAX, sequence: u64::MAX });
+    let whole = whole.expect("a declared service has a plan");
+    let shared = json_bytes(&whole) - json_bytes(&whole.local);
+    let largest =
+        policy.services().map(|service| (json_bytes(&local_part(policy, service)), service.id())).max();
+    match largest {
+        Some((local, service)) if shared + local > limit => {
+            Err(TooLarge { service: service.clone(), got: shared + local, limit })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json_bytes(value: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(value).expect("a snapshot is plain data").len()
 }
 
 /// The features without which a sidecar would not enforce what the snapshot says.

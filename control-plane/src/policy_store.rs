@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher as _};
 use outrider_shared::policy::{self, Loaded, Problems};
+use outrider_shared::snapshot::SNAPSHOT_BYTES_MAX;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde::{Deserialize, Serialize};
 
 use crate::authority::now_unix_s;
 use crate::parts::{Parts, Revision};
+use crate::planner;
 use crate::registry::Message as RegistryMessage;
 use crate::store::{Change, Kind, Store};
 
@@ -62,10 +64,14 @@ pub fn first(store: &Store, dir: &std::path::Path) -> anyhow::Result<(Revision, 
                 let problem = trust_domain_problem(&last, &loaded);
                 Ok((last, vec![problem]))
             }
-            last => {
-                let next = last.map_or(1, |last| last.revision + 1);
-                Ok((accept(store, next, loaded)?, Vec::new()))
-            }
+            last => match (planner::check_size(&loaded.policy, SNAPSHOT_BYTES_MAX), last) {
+                (Ok(()), last) => {
+                    let next = last.map_or(1, |last| last.revision + 1);
+                    Ok((accept(store, next, loaded)?, Vec::new()))
+                }
+                (Err(too_large), Some(last)) => Ok((last, vec![too_large.to_string()])),
+                (Err(too_large), None) => Err(too_large.into()),
+            },
         },
         Err(problems) => {
             let rendered = render(&problems);
@@ -87,8 +93,7 @@ pub fn first(store: &Store, dir: &std::path::Path) -> anyhow::Result<(Revision, 
 }
 
 fn last_accepted(store: &Store) -> anyhow::Result<Option<Revision>> {
-    let records: Vec<(String, RevisionRecord)> = store.all(Kind::Revision)?;
-    let Some((_, record)) = records.into_iter().last() else { return Ok(None) };
+    let Some((_, record)) = store.last::<RevisionRecord>(Kind::Revision)? else { return Ok(None) };
     match policy::load(record.files) {
         Ok(loaded) => Ok(Some(Revision {
             revision: record.revision,
@@ -188,6 +193,16 @@ fn watch(dir: &std::path::Path, store: ActorRef<Message>) -> notify::Result<noti
 }
 
 impl State {
+    /// Returns its problems: none.
+    fn put_in_force(&self, number: u64, loaded: Loaded) -> Result<Vec<String>, ActorProcessingErr> {
+        let revision = accept(&self.parts.store, number, loaded)?;
+        self.parts.metrics.revision.set(revision.revision);
+        self.parts.policy.store(Arc::new(revision));
+        // A registry that is being started anew reads the policy by itself.
+        let _ = self.parts.registry().map(|registry| registry.send_message(RegistryMessage::PolicyChanged));
+        Ok(Vec::new())
+    }
+
     async fn look(&mut self) -> Result<(), ActorProcessingErr> {
         let in_force = self.parts.policy.load_full();
         let dir = self.dir.clone();
@@ -197,17 +212,10 @@ impl State {
             Ok(loaded) if loaded.policy.mesh().trust_domain() != in_force.policy.mesh().trust_domain() => {
                 vec![trust_domain_problem(&in_force, &loaded)]
             }
-            Ok(loaded) => {
-                let revision = accept(&self.parts.store, in_force.revision + 1, loaded)?;
-                self.parts.metrics.revision.set(revision.revision);
-                self.parts.policy.store(Arc::new(revision));
-                // A registry that is being started anew reads the policy by itself.
-                let _ = self
-                    .parts
-                    .registry()
-                    .map(|registry| registry.send_message(RegistryMessage::PolicyChanged));
-                Vec::new()
-            }
+            Ok(loaded) => match planner::check_size(&loaded.policy, SNAPSHOT_BYTES_MAX) {
+                Ok(()) => self.put_in_force(in_force.revision + 1, loaded)?,
+                Err(too_large) => vec![too_large.to_string()],
+            },
             Err(problems) => render(&problems),
         };
         let told = problems.join("\n");

@@ -19,8 +19,8 @@ use tokio::task::JoinHandle;
 
 use crate::api::{self, Access};
 use crate::authority::actor::Message as AuthorityMessage;
-use crate::authority::records::{Seal, digest, random_secret};
-use crate::authority::{Authority, Mint};
+use crate::authority::records::{KEY_VARIABLE, Seal, digest, random_secret};
+use crate::authority::{self, Authority, Mint};
 use crate::control;
 use crate::metrics::Metrics;
 use crate::parts::Parts;
@@ -70,7 +70,8 @@ pub struct Args {
     #[arg(long, env = "OUTRIDER_CP_JOIN_SECRETS_DIR", value_name = "DIR")]
     pub join_secrets_dir: Option<PathBuf>,
 
-    /// File with the key that seals private keys at rest. Without one the directory's mode alone protects them.
+    /// File with the key that seals private keys at rest; or the key itself in the variable `OUTRIDER_KEY`. Keys that lie
+    /// unsealed are sealed at the next start. Without a key the directory's mode alone protects them.
     #[arg(long, env = "OUTRIDER_CP_KEY_FILE", value_name = "FILE")]
     pub key_file: Option<PathBuf>,
 }
@@ -114,12 +115,17 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     make_private_dir(&config.data_dir)?;
     let api = bind(config.api, "--api")?;
     let control = bind(config.control, "--control")?;
-    let store = Arc::new(Store::open(&config.data_dir)?);
+    let mut store = Store::open(&config.data_dir)?;
     let key_file = config.key_file.clone().or_else(systemd_key);
-    let seal = Arc::new(Seal::from_file(key_file.as_deref())?);
+    let seal = Arc::new(Seal::of(key_file.as_deref(), std::env::var_os(KEY_VARIABLE))?);
     if matches!(*seal, Seal::None) {
-        tracing::warn!(dir = %config.data_dir.display(), "private keys at rest are protected by the directory's mode alone: give --key-file to seal them");
+        tracing::warn!(dir = %config.data_dir.display(), "private keys at rest are protected by the directory's mode alone: give --key-file or OUTRIDER_KEY to seal them");
     }
+    if authority::seal_at_rest(&store, &seal)? {
+        store.compact()?;
+        tracing::info!("sealed the private keys that lay unsealed: backups of before hold them still");
+    }
+    let store = Arc::new(store);
     let (revision, problems) = policy_store::first(&store, &config.policy)?;
     let own =
         Authority::open(Arc::clone(&store), revision.policy.mesh().trust_domain(), &seal)?.own_material()?;

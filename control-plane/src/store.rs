@@ -4,6 +4,7 @@
 //! cannot share a directory.
 
 use std::fs::{OpenOptions, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -56,12 +57,35 @@ impl Kind {
 /// Why the store gave nothing or took nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("opening the store {}; is another control plane using this --data-dir?", path.display())]
+    #[error("the store {} is in use: another control plane runs with this --data-dir", path.display())]
+    InUse { path: PathBuf },
+    #[error(
+        "the store {} is damaged: put a backup in its place; without one there is a new mesh, with another --data-dir",
+        path.display()
+    )]
+    Damaged { path: PathBuf, source: Box<redb::Error> },
+    #[error("opening the store {}", path.display())]
     Open { path: PathBuf, source: Box<redb::Error> },
     #[error("the store")]
     Redb(#[source] Box<redb::Error>),
     #[error("{kind:?} {key:?} in the store is not what this version writes")]
     Form { kind: Kind, key: String, source: serde_json::Error },
+}
+
+/// Why a store does not open.
+fn unopened(path: PathBuf, source: redb::Error) -> StoreError {
+    let of_no_store =
+        |error: &std::io::Error| matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+    match &source {
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => StoreError::InUse { path },
+        redb::Error::Corrupted(_) | redb::Error::RepairAborted => {
+            StoreError::Damaged { path, source: Box::new(source) }
+        }
+        redb::Error::Io(error) if of_no_store(error) => {
+            StoreError::Damaged { path, source: Box::new(source) }
+        }
+        _ => StoreError::Open { path, source: Box::new(source) },
+    }
 }
 
 fn redb_error(error: impl Into<redb::Error>) -> StoreError {
@@ -98,7 +122,7 @@ impl Store {
             write.commit()?;
             Ok(database)
         };
-        opened().map(Self).map_err(|source| StoreError::Open { path: path.clone(), source: Box::new(source) })
+        opened().map(Self).map_err(|source| unopened(path.clone(), source))
     }
 
     pub fn get<T: DeserializeOwned>(&self, kind: Kind, key: &str) -> Result<Option<T>, StoreError> {
@@ -122,6 +146,22 @@ impl Store {
         };
         let rows = read().map_err(redb_error)?;
         rows.into_iter().map(|(key, value)| Ok((key.clone(), parse(kind, &key, &value)?))).collect()
+    }
+
+    /// The last of a kind by key; nothing of the others is read.
+    pub fn last<T: DeserializeOwned>(&self, kind: Kind) -> Result<Option<(String, T)>, StoreError> {
+        let read = || -> Result<Option<(String, Vec<u8>)>, redb::Error> {
+            let table = self.0.begin_read()?.open_table(kind.table())?;
+            Ok(table.last()?.map(|(key, value)| (key.value().to_owned(), value.value().to_vec())))
+        };
+        let row = read().map_err(redb_error)?;
+        row.map(|(key, value)| Ok((key.clone(), parse(kind, &key, &value)?))).transpose()
+    }
+
+    /// Gives back what the file no longer needs: what was removed or replaced is not in it any more.
+    pub fn compact(&mut self) -> Result<(), StoreError> {
+        while self.0.compact().map_err(redb_error)? {}
+        Ok(())
     }
 
     pub fn put<T: Serialize>(&self, kind: Kind, key: &str, value: &T) -> Result<(), StoreError> {

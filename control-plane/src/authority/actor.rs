@@ -10,9 +10,12 @@ use outrider_shared::{ServiceId, SidecarId};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 
 use super::records::{AuditRecord, Seal};
-use super::{Authority, Mint, OWN_LEAF_S, Refused};
+use super::{Authority, Mint, OWN_LEAF_S, Refused, now_unix_s};
 use crate::metrics::Outcome;
 use crate::parts::Parts;
+
+/// How often intermediate and signer are looked at, which live for years.
+const ISSUERS_PERIOD: Duration = Duration::from_hours(24);
 
 /// Owns: keys, credentials, the audit trail. Receives: [`Message`]. Publishes: our own leaf. Capacity: bounded by the
 /// control port's connections, each of which waits for its answer. On restart: everything comes from the store.
@@ -28,11 +31,14 @@ pub enum Message {
     Audited(RpcReplyPort<Result<Vec<AuditRecord>, Refused>>),
     /// Our own timer: the leaf of the control plane itself is at half of its life.
     RenewOwn,
+    /// Our own timer: intermediate and signer may be at half of theirs.
+    RenewIssuers,
 }
 
 pub struct State {
     parts: Arc<Parts>,
     authority: Authority,
+    seal: Arc<Seal>,
 }
 
 impl Actor for AuthorityActor {
@@ -46,10 +52,12 @@ impl Actor for AuthorityActor {
         (parts, seal): Self::Arguments,
     ) -> Result<State, ActorProcessingErr> {
         let domain = parts.policy.load().policy.mesh().trust_domain().clone();
-        let authority = Authority::open(Arc::clone(&parts.store), &domain, &seal)?;
+        let mut authority = Authority::open(Arc::clone(&parts.store), &domain, &seal)?;
+        renew_issuers(&mut authority, &parts, &seal)?;
+        myself.send_interval(ISSUERS_PERIOD, || Message::RenewIssuers);
         let half = Duration::from_secs(OWN_LEAF_S.unsigned_abs() / 2);
         myself.send_interval(half, || Message::RenewOwn);
-        Ok(State { parts, authority })
+        Ok(State { parts, authority, seal })
     }
 
     async fn handle(
@@ -87,10 +95,18 @@ impl Actor for AuthorityActor {
             Message::Audited(reply) => {
                 let _ = reply.send(authority.audited().map_err(Refused::from));
             }
+            Message::RenewIssuers => renew_issuers(authority, &state.parts, &state.seal)?,
             Message::RenewOwn => state.parts.own.store(authority.own_material()?),
         }
         Ok(())
     }
+}
+
+fn renew_issuers(authority: &mut Authority, parts: &Parts, seal: &Seal) -> anyhow::Result<()> {
+    if authority.renew_issuers(seal, now_unix_s())? {
+        parts.own.store(authority.own_material()?);
+    }
+    Ok(())
 }
 
 fn outcome<T>(result: &Result<T, Refused>) -> Outcome {

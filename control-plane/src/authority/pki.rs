@@ -4,7 +4,7 @@
 //! ECDSA P-256 throughout. A leaf has exactly one name, a SPIFFE ID, and its subject says which sidecar it was made for;
 //! whatever else a request asks for is ignored.
 
-use openssl::asn1::{Asn1Integer, Asn1Time};
+use openssl::asn1::{Asn1Integer, Asn1Time, Asn1TimeRef};
 use openssl::bn::BigNum;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
@@ -180,6 +180,17 @@ pub fn proves(spki: &[u8], message: &[&[u8]], proof: &[u8]) -> bool {
         verifier.verify(proof)
     };
     verify().unwrap_or(false)
+}
+
+/// Whether a certificate is past half of its life.
+pub fn is_past_half(certificate: &X509Ref, now_unix_s: i64) -> Result<bool, PkiError> {
+    let seconds_to = |time: &Asn1TimeRef| -> Result<i64, ErrorStack> {
+        let left = certificate.not_before().diff(time)?;
+        Ok(i64::from(left.days) * 86_400 + i64::from(left.secs))
+    };
+    let (life_s, age_s) =
+        (seconds_to(certificate.not_after())?, seconds_to(&*Asn1Time::from_unix(now_unix_s)?)?);
+    Ok(age_s >= life_s / 2)
 }
 
 fn common_name(name: &str) -> Result<X509Name, ErrorStack> {

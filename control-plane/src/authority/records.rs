@@ -1,5 +1,6 @@
 //! What the authority keeps on disk. Secrets are kept as digests, private keys sealed where there is a key to seal with.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -84,6 +85,9 @@ pub fn random_secret(bytes: usize) -> String {
     super::token(&random)
 }
 
+/// Environment variable that holds the key for keys at rest, for those who keep secrets out of files.
+pub const KEY_VARIABLE: &str = "OUTRIDER_KEY";
+
 /// What private keys are sealed with at rest.
 pub enum Seal {
     /// AES-256 by a passphrase, PKCS#8.
@@ -93,13 +97,26 @@ pub enum Seal {
 }
 
 impl Seal {
-    /// From a file, where one is named.
-    pub fn from_file(path: Option<&Path>) -> anyhow::Result<Self> {
-        let Some(path) = path else { return Ok(Self::None) };
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("reading the key for keys at rest from {}", path.display()))?;
+    /// From a file, where one is named, or from [`KEY_VARIABLE`]'s value; not from both.
+    pub fn of(file: Option<&Path>, variable: Option<OsString>) -> anyhow::Result<Self> {
+        let (text, source) = match (file, variable) {
+            (None, None) => return Ok(Self::None),
+            (Some(file), Some(_)) => anyhow::bail!(
+                "the key for keys at rest is given twice, by {} and by {KEY_VARIABLE}: give it once",
+                file.display()
+            ),
+            (Some(file), None) => {
+                let text = std::fs::read_to_string(file)
+                    .with_context(|| format!("reading the key for keys at rest from {}", file.display()))?;
+                (text, file.display().to_string())
+            }
+            (None, Some(text)) => match text.into_string() {
+                Ok(text) => (text, KEY_VARIABLE.to_owned()),
+                Err(_) => anyhow::bail!("{KEY_VARIABLE} is not UTF-8"),
+            },
+        };
         let passphrase = text.trim().as_bytes().to_vec();
-        anyhow::ensure!(passphrase.len() >= 16, "{} holds fewer than 16 characters", path.display());
+        anyhow::ensure!(passphrase.len() >= 16, "{source} holds fewer than 16 characters");
         Ok(Self::Passphrase(passphrase))
     }
 }
@@ -125,14 +142,23 @@ impl KeyRecord {
         Ok(Self { certificate: BASE64_STANDARD.encode(issuer.certificate.to_der()?), key, sealed })
     }
 
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
     pub fn open(&self, seal: &Seal) -> anyhow::Result<Issuer> {
         let certificate = X509::from_der(&BASE64_STANDARD.decode(&self.certificate)?)?;
         let key = match (self.sealed, seal) {
-            (true, Seal::Passphrase(passphrase)) => {
-                PKey::private_key_from_pem_passphrase(self.key.as_bytes(), passphrase)
-                    .context("opening the sealed keys: is --key-file the one that sealed them?")?
+            (true, Seal::Passphrase(passphrase)) => PKey::private_key_from_pem_passphrase(
+                self.key.as_bytes(),
+                passphrase,
+            )
+            .context(
+                "opening the sealed keys: is the key of --key-file or OUTRIDER_KEY the one that sealed them?",
+            )?,
+            (true, Seal::None) => {
+                anyhow::bail!("the keys at rest are sealed: give the key with --key-file or OUTRIDER_KEY")
             }
-            (true, Seal::None) => anyhow::bail!("the keys at rest are sealed: give the key with --key-file"),
             (false, _) => PKey::private_key_from_pkcs8(&BASE64_STANDARD.decode(&self.key)?)?,
         };
         Ok(Issuer { certificate, key })

@@ -1,5 +1,6 @@
 //! Who gets a certificate, who does not and why, and that what is made passes every peer's verification.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -228,6 +229,91 @@ fn requests_that_are_no_proof_of_possession_or_of_a_weak_key_are_refused() {
     assert!(refused.to_string().contains("instance_key"), "{refused}");
     // None of it has spent anything.
     case.join(&whole).unwrap();
+}
+
+#[test]
+fn a_key_that_is_given_later_seals_what_lies_unsealed_and_leaves_no_trace_of_it() {
+    let Case { dir, authority, .. } = Case::new();
+    let keys = ["root", "intermediate", "signer"].map(|key| {
+        let record: serde_json::Value = authority.store.get(Kind::Meta, key).unwrap().unwrap();
+        record["key"].as_str().unwrap().to_owned()
+    });
+    drop(authority);
+    let in_file = |key: &String| {
+        let file = std::fs::read(dir.path().join("store.redb")).unwrap();
+        file.windows(key.len()).any(|bytes| bytes == key.as_bytes())
+    };
+    assert!(keys.iter().all(in_file));
+    let seal = Seal::of(None, Some("a passphrase of some length".into())).unwrap();
+    let mut store = Store::open(dir.path()).unwrap();
+    assert!(seal_at_rest(&store, &seal).unwrap());
+    store.compact().unwrap();
+    assert!(!seal_at_rest(&store, &seal).unwrap());
+    assert!(!seal_at_rest(&store, &Seal::None).unwrap());
+    drop(store);
+    assert!(!keys.iter().any(in_file));
+    let open = |seal| {
+        Authority::open(Arc::new(Store::open(dir.path()).unwrap()), &"mesh.example".parse().unwrap(), seal)
+    };
+    let error = open(&Seal::None).err().unwrap().to_string();
+    assert!(error.contains("--key-file") && error.contains("OUTRIDER_KEY"), "{error}");
+    open(&seal).unwrap().own_material().unwrap().verify(UnixTime::now()).unwrap();
+}
+
+#[test]
+fn the_key_for_keys_at_rest_comes_from_one_place_and_is_no_short_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    std::fs::write(&file, "a passphrase of some length\n").unwrap();
+    let passphrase = |seal: anyhow::Result<Seal>| match seal.unwrap() {
+        Seal::Passphrase(passphrase) => Some(passphrase),
+        Seal::None => None,
+    };
+    let expected = Some(b"a passphrase of some length".to_vec());
+    assert_eq!(passphrase(Seal::of(Some(&file), None)), expected);
+    assert_eq!(passphrase(Seal::of(None, Some("a passphrase of some length".into()))), expected);
+    assert_eq!(passphrase(Seal::of(None, None)), None);
+    for (file, variable, says) in [
+        (Some(file.as_path()), Some("a passphrase of some length".into()), "twice"),
+        (None, Some("short".into()), "OUTRIDER_KEY holds fewer"),
+        (Some(Path::new("/nowhere/key")), None, "/nowhere/key"),
+    ] {
+        let error = Seal::of(file, variable).err().unwrap().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[test]
+fn intermediate_and_signer_are_renewed_at_half_of_their_life_and_what_they_signed_holds() {
+    const YEAR_S: i64 = 365 * 86_400;
+    let seal = Seal::of(None, Some("a passphrase of some length".into())).unwrap();
+    let mut case = Case::sealed(&seal);
+    let secret = case.mint(Mint::JoinSecret, "shop/orders");
+    let before = case.join(&Newcomer::new().request(&secret, "shop/orders")).unwrap();
+    let signed = case.authority.sign("{}".to_owned()).unwrap();
+    let now = now_unix_s();
+    assert!(!case.authority.renew_issuers(&seal, now).unwrap());
+    assert!(!case.authority.renew_issuers(&seal, now + 2 * YEAR_S).unwrap());
+    assert!(case.authority.renew_issuers(&seal, now + 3 * YEAR_S).unwrap());
+    assert!(!case.authority.renew_issuers(&seal, now + 3 * YEAR_S).unwrap());
+    let next = case.authority.sign("{}".to_owned()).unwrap();
+    assert!(next.signer[0] != signed.signer[0] && next.signer[1] != signed.signer[1]);
+    // After a restart it is still the new one, which outlives the old.
+    let case = case.reopen("mesh.example", &seal).unwrap();
+    assert_eq!(case.authority.sign("{}".to_owned()).unwrap().signer, next.signer);
+    let at = |after_s: i64| {
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs((now + after_s).unsigned_abs()))
+    };
+    let holds = |signed: &SignedSnapshot, at| {
+        let chain =
+            signed.signer.iter().map(|text| CertificateDer::from(BASE64_STANDARD.decode(text).unwrap()));
+        let chain: Vec<_> = chain.collect();
+        verify_peer(&chain[0], &chain[1..], &case.bundle(), Usage::Signer, at)
+    };
+    assert!(holds(&signed, at(4 * YEAR_S)).is_ok() && holds(&signed, at(6 * YEAR_S)).is_err());
+    assert!(holds(&next, at(6 * YEAR_S)).is_ok());
+    // The leaf of before ends when it would have ended.
+    assert!(verify(&case, &before.leaf, Usage::Client, at(3_600)).is_ok());
 }
 
 #[test]
@@ -502,16 +588,16 @@ fn keys_at_rest_open_with_the_key_that_sealed_them_alone() {
 fn a_key_file_that_is_missing_or_too_short_is_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
-    let missing = Seal::from_file(Some(&path)).err().unwrap();
+    let missing = Seal::of(Some(&path), None).err().unwrap();
     assert!(format!("{missing:#}").contains("key"), "{missing:#}");
     std::fs::write(&path, "short\n").unwrap();
-    let short = Seal::from_file(Some(&path)).err().unwrap().to_string();
+    let short = Seal::of(Some(&path), None).err().unwrap().to_string();
     assert!(short.contains("16 characters"), "{short}");
     std::fs::write(&path, "sixteen characters\n").unwrap();
     assert!(
-        matches!(Seal::from_file(Some(&path)), Ok(Seal::Passphrase(key)) if key == b"sixteen characters")
+        matches!(Seal::of(Some(&path), None), Ok(Seal::Passphrase(key)) if key == b"sixteen characters")
     );
-    assert!(matches!(Seal::from_file(None), Ok(Seal::None)));
+    assert!(matches!(Seal::of(None, None), Ok(Seal::None)));
 }
 
 #[test]

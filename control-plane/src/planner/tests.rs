@@ -52,6 +52,19 @@ fn the_directory_lists_services_without_endpoints_too() {
 }
 
 #[test]
+fn a_policy_is_refused_whose_largest_snapshot_no_sidecar_would_read() {
+    let of = |service: &str| {
+        let (nobody, version) = ("0".repeat(32), Version { epoch: u64::MAX, sequence: u64::MAX });
+        plan(&SHOP, u64::MAX, &[], &nobody.parse().unwrap(), &id(service), version).unwrap()
+    };
+    let sizes = ["shop/frontend", "shop/orders", "shop/payments"].map(|name| (bytes(&of(name)).len(), name));
+    let (largest, name) = sizes.into_iter().max().unwrap();
+    assert_eq!(check_size(&SHOP, largest), Ok(()));
+    let refused = check_size(&SHOP, largest - 1).unwrap_err();
+    assert_eq!((refused.service, refused.got), (id(name), largest));
+}
+
+#[test]
 fn a_sidecar_of_an_undeclared_service_gets_no_snapshot() {
     let error = plan_for("shop/billing", &[]).unwrap_err();
     assert_eq!(error, PlanError::UndeclaredService { service: id("shop/billing"), revision: 12 });

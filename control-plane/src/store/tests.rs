@@ -34,6 +34,33 @@ fn a_second_control_plane_on_the_same_directory_is_told_so() {
 }
 
 #[test]
+fn a_damaged_store_is_called_damaged_and_not_in_use() {
+    let whole = tempfile::tempdir().unwrap();
+    let store = Store::open(whole.path()).unwrap();
+    store.put(Kind::Meta, "epoch", &7_u64).unwrap();
+    drop(store);
+    let whole = std::fs::read(whole.path().join("store.redb")).unwrap();
+    let mut scribbled = whole.clone();
+    scribbled[..512].fill(0xaa);
+    for damaged in [b"no store at all".repeat(1_000), whole[..whole.len() / 2].to_vec(), scribbled] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("store.redb"), damaged).unwrap();
+        let error = Store::open(dir.path()).err().unwrap().to_string();
+        assert!(error.contains("damaged") && !error.contains("in use"), "{error}");
+    }
+}
+
+#[test]
+fn the_last_of_a_kind_is_read_without_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.last::<u64>(Kind::Revision).unwrap(), None);
+    store.put(Kind::Revision, "1", &"of another form").unwrap();
+    store.put(Kind::Revision, "2", &7_u64).unwrap();
+    assert_eq!(store.last(Kind::Revision).unwrap(), Some(("2".to_owned(), 7_u64)));
+}
+
+#[test]
 fn a_record_of_another_form_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

@@ -154,10 +154,20 @@ async fn the_metrics_are_a_whole_page_of_numbers_with_known_names() {
 }
 
 #[actix_rt::test]
-async fn the_page_runs_no_script_but_its_own() {
+async fn the_page_has_no_script_and_no_style_but_its_own_files() {
     let world = World::started().await;
-    let answer = world.bare(Method::GET, "/").send().await.unwrap();
+    let mut answer = world.bare(Method::GET, "/").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     let policy = answer.headers().get("content-security-policy").unwrap().to_str().unwrap();
-    assert!(policy.contains("script-src 'self'") && !policy.contains("'unsafe-eval'"), "{policy}");
+    assert!(policy.contains("script-src 'self'") && policy.contains("style-src 'self'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let page = String::from_utf8(answer.body().await.unwrap().to_vec()).unwrap();
+    assert!(!page.contains("<style") && !page.contains("style="), "{page}");
+    for (path, kind) in [("/page.js", "text/javascript"), ("/page.css", "text/css")] {
+        assert!(page.contains(path), "{page}");
+        let file = world.bare(Method::GET, path).send().await.unwrap();
+        assert_eq!(file.status(), StatusCode::OK, "{path}");
+        let got = file.headers().get("content-type").unwrap().to_str().unwrap();
+        assert!(got.starts_with(kind), "{path}: {got}");
+    }
 }

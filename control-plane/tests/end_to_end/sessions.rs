@@ -8,6 +8,7 @@ use outrider_control_plane::registry::machine::WITHDRAWAL_MAX;
 use outrider_control_plane::store::{Change, Kind, Store};
 use outrider_shared::ServiceId;
 use outrider_shared::api::{PolicyAnswer, QuotaAnswer, StatAnswer};
+use outrider_shared::identity::JoinCredential;
 use outrider_shared::session::{FromControlPlane, FromSidecar, InboundTotals, UpstreamView};
 use outrider_shared::snapshot::{Endpoint, Snapshot};
 
@@ -266,6 +267,21 @@ async fn a_token_that_two_use_at_once_is_good_for_one() {
     assert_eq!(refused[0].status, 409);
     let other = Sidecar::join(&world, &token, "shop/payments").await.err().unwrap();
     assert_eq!(other.status, 409);
+}
+
+#[actix_rt::test]
+async fn who_is_refused_too_often_at_joining_is_asked_to_wait_whatever_it_shows_then() {
+    let world = World::started().await;
+    let token = world.mint("tokens", "shop/orders").await;
+    let wrong = JoinCredential { secret: "guessed".to_owned(), ..token.clone() };
+    let guesses = (0..40).map(|_| Sidecar::join(&world, &wrong, "shop/orders"));
+    let answers = futures_util::future::join_all(guesses).await;
+    let status: Vec<u16> = answers.into_iter().map(|answer| answer.err().unwrap().status).collect();
+    assert!(status.iter().filter(|status| **status == 401).count() >= 31, "{status:?}");
+    let asked_to_wait = Sidecar::join(&world, &token, "shop/orders").await.err().unwrap();
+    assert_eq!(asked_to_wait.status, 429);
+    // It was not spent, and is good when the wait is over.
+    until("one is forgiven", async || Sidecar::join(&world, &token, "shop/orders").await.is_ok()).await;
 }
 
 #[actix_rt::test]
