@@ -14,6 +14,7 @@ pub mod pattern;
 pub mod peer;
 pub mod policy;
 pub mod process;
+pub mod raw;
 pub mod third_party;
 pub mod tools;
 pub mod wait;
