@@ -594,9 +594,7 @@ fn a_key_file_that_is_missing_or_too_short_is_refused_by_name() {
     let short = Seal::of(Some(&path), None).err().unwrap().to_string();
     assert!(short.contains("16 characters"), "{short}");
     std::fs::write(&path, "sixteen characters\n").unwrap();
-    assert!(
-        matches!(Seal::of(Some(&path), None), Ok(Seal::Passphrase(key)) if key == b"sixteen characters")
-    );
+    assert!(matches!(Seal::of(Some(&path), None), Ok(Seal::Passphrase(key)) if key == b"sixteen characters"));
     assert!(matches!(Seal::of(None, None), Ok(Seal::None)));
 }
 

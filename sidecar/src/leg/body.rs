@@ -10,6 +10,7 @@ use h2::RecvStream;
 use http_body::{Frame, SizeHint};
 
 use super::h1::conn::{Broken, Incoming};
+use crate::pipeline::headers;
 
 /// What broke while a body was read.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +81,8 @@ impl http_body::Body for Body {
         {
             meter.set(meter.get() + data.len() as u64);
         }
-        Poll::Ready(frame)
+        // Nothing of the mesh's own is ever said in trailers, whoever sends them.
+        Poll::Ready(frame.map(|frame| frame.map(without_reserved)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -97,6 +99,16 @@ impl http_body::Body for Body {
             Source::H1(incoming) => incoming.left().map_or_else(SizeHint::default, SizeHint::with_exact),
             Source::H2(_) => SizeHint::default(),
         }
+    }
+}
+
+fn without_reserved(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::strip_reserved(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
     }
 }
 

@@ -141,11 +141,23 @@ fn authority(head: &mut Parts) -> Result<Authority, Rejection> {
             .map_err(|_| Rejection::MalformedRequest { why: "Host is no authority" })?,
         (None, None) => return Err(Rejection::MalformedRequest { why: "no Host" }),
     };
+    if authority.host().is_empty() || !has_sound_port(&authority) {
+        return Err(Rejection::MalformedRequest { why: "its authority has no host, or a port that is none" });
+    }
     if authority.as_str().contains('@') {
         return Err(Rejection::MalformedRequest { why: "user information in the authority" });
     }
     head.headers.remove(HOST);
     Ok(authority)
+}
+
+/// `http` takes any text for a port. An empty one is none (RFC 3986, section 3.2.3).
+fn has_sound_port(authority: &Authority) -> bool {
+    let text = authority.as_str();
+    let after_host = text.rfind(']').map_or(text, |end| &text[end..]);
+    after_host
+        .rsplit_once(':')
+        .is_none_or(|(_, port)| port.is_empty() || authority.port_u16().is_some_and(|port| port > 0))
 }
 
 fn hops(fields: &HeaderMap) -> Result<u8, Rejection> {

@@ -24,11 +24,26 @@ pub enum Part {
 
 #[derive(Debug, Clone)]
 enum State {
-    Size { size: u64, digits: u32 },
-    Extension { size: u64 },
-    SizeLineFeed { size: u64 },
-    Data { left: u64 },
-    DataEnd { seen_cr: bool },
+    Size {
+        size: u64,
+        digits: u32,
+    },
+    /// White space after the size: an extension must follow (RFC 9112, section 7.1.1).
+    SizeSpace {
+        size: u64,
+    },
+    Extension {
+        size: u64,
+    },
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        left: u64,
+    },
+    DataEnd {
+        seen_cr: bool,
+    },
     Trailers(Scanner),
     End,
 }
@@ -78,10 +93,19 @@ impl Chunked {
                     None if digits == 0 => return Err(Malformed::ChunkSize),
                     None => match byte {
                         b'\r' => State::SizeLineFeed { size },
-                        b';' | b' ' | b'\t' => State::Extension { size },
+                        b';' => State::Extension { size },
+                        b' ' | b'\t' => State::SizeSpace { size },
                         b'\n' => return Err(Malformed::BareLineFeed),
                         _ => return Err(Malformed::ChunkSize),
                     },
+                },
+                State::SizeSpace { size } => match byte {
+                    b';' => State::Extension { size },
+                    b' ' | b'\t' => {
+                        self.extension(byte, size)?;
+                        State::SizeSpace { size }
+                    }
+                    _ => return Err(Malformed::ChunkSize),
                 },
                 State::Extension { size } => self.extension(byte, size)?,
                 State::SizeLineFeed { size } => match (byte, size) {

@@ -51,13 +51,14 @@ pub fn request(head: &Bytes, limits: &Limits) -> Result<(Request<()>, Shape), Ma
         (None | Some(_), None) => {}
     }
     let framing = framing::of_request(&method, version, &fields)?;
-    let expects_continue = match fields.get(EXPECT) {
-        None => false,
-        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+    let mut expectations = fields.get_all(EXPECT).iter();
+    let expects_continue = match (expectations.next(), expectations.next()) {
+        (None, _) => false,
+        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
             // RFC 9110, section 10.1.1: not from HTTP/1.0, and pointless without content.
             version == Version::Http11 && matches!(framing, Framing::Length(_) | Framing::Chunked)
         }
-        Some(_) => return Err(Malformed::Expectation),
+        (Some(_), _) => return Err(Malformed::Expectation),
     };
     let connection = Connection::of(&fields);
     let shape = Shape {
@@ -141,7 +142,7 @@ fn request_line(head: &Bytes, end: usize, limits: &Limits) -> Result<(Method, Ur
         target_start + memchr::memchr(b' ', &line[target_start..]).ok_or(Malformed::RequestLine)?;
     let version = version(&line[target_end + 1..])?;
     let method = &line[..method_end];
-    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) {
+    if method.is_empty() || method.len() > METHOD_BYTES_MAX || !method.iter().all(|byte| is_token(*byte)) {
         return Err(Malformed::Method);
     }
     let method = Method::from_bytes(method).map_err(|_| Malformed::Method)?;
@@ -164,6 +165,9 @@ fn version(bytes: &[u8]) -> Result<Version, Malformed> {
         _ => Err(Malformed::RequestLine),
     }
 }
+
+/// Twice the longest registered method, and room for what somebody has of their own.
+const METHOD_BYTES_MAX: usize = 40;
 
 /// The four forms of RFC 9112, section 3.2.
 fn target(method: &Method, target: Bytes) -> Result<Uri, Malformed> {

@@ -118,6 +118,7 @@ fn what_could_be_taken_for_two_things_is_refused() {
         (Content, "CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n".to_owned()),
         (Content, "TRACE / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n".to_owned()),
         (Expectation, with("Expect: 200-ok\r\n")),
+        (Expectation, with("Expect: 100-continue\r\nExpect: 200-ok\r\n")),
     ] {
         assert_eq!(refused(&bytes), expected, "{bytes:?}");
     }
@@ -252,6 +253,8 @@ fn a_chunk_that_could_be_read_in_two_ways_is_refused() {
         (ChunkSize, "g\r\n"),
         (ChunkSize, "1000000000000000\r\n"),
         (ChunkSize, " 1\r\n"),
+        (ChunkSize, "1 \r\na\r\n"),
+        (ChunkSize, "1\t1\r\n"),
         (BareLineFeed, "1\na\r\n"),
         (BareLineFeed, "1;a\na\r\n"),
         (BareCarriageReturn, "1\ra\r\n"),
