@@ -220,6 +220,12 @@ impl ControlPlane {
         session.try_send(message).expect("the session takes it");
     }
 
+    /// The same, where the session may just have ended: another one then begins with a hello.
+    pub fn offer(&self, message: FromControlPlane) {
+        let session = self.room(|room| room.session.clone());
+        drop(session.map(|session| session.try_send(message)));
+    }
+
     /// The next message of a sidecar that is no report.
     pub async fn hear(&mut self) -> FromSidecar {
         loop {

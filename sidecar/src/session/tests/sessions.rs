@@ -306,11 +306,11 @@ async fn a_leaf_past_half_of_its_life_is_renewed_with_a_new_key_and_the_session_
     eventually("connected", || session.status().connected).await;
     hello(&mut control_plane).await;
     // Whether the first session began on the old leaf depends on timing; the last one is on the new.
-    control_plane.say(keys.push(&snapshot(1)));
+    control_plane.offer(keys.push(&snapshot(1)));
     loop {
         match control_plane.hear().await {
             FromSidecar::Ack { .. } => break,
-            FromSidecar::Hello(_) => control_plane.say(keys.push(&snapshot(1))),
+            FromSidecar::Hello(_) => control_plane.offer(keys.push(&snapshot(1))),
             other => panic!("{other:?}"),
         }
     }
