@@ -11,6 +11,7 @@ pub mod actor;
 pub mod dial;
 pub mod machine;
 mod push;
+mod sessions;
 mod views;
 
 pub use actor::{Message, Origin, Registry};

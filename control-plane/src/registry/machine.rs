@@ -1,11 +1,16 @@
 //! The pure machine: members, leases, claims to addresses, withdrawals.
 
+mod member;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use outrider_shared::snapshot::{Endpoint, Version};
 use outrider_shared::{ServiceId, SidecarId};
+
+use member::Dial;
+pub use member::Member;
 
 /// A sidecar without a session stays published this long. 10 s: it reconnects within one or two after a blip, and a
 /// caller that meets a dead one ejects it by itself.
@@ -14,41 +19,6 @@ pub const LEASE: Duration = Duration::from_secs(10);
 pub const RESTORED_LEASE: Duration = Duration::from_secs(30);
 /// A withdrawal that some session does not acknowledge is answered after this time all the same.
 pub const WITHDRAWAL_MAX: Duration = Duration::from_secs(4);
-/// First and longest pause between dials of an address that does not prove itself.
-const DIAL_FIRST: Duration = Duration::from_millis(200);
-const DIAL_MAX: Duration = Duration::from_secs(5);
-
-/// What a member is known to be.
-// Each is a fact of its own, and any may hold without the others.
-#[allow(clippy::struct_excessive_bools)]
-#[derive(Debug, Clone)]
-pub struct Member {
-    pub service: ServiceId,
-    pub address: SocketAddr,
-    pub connected: bool,
-    pub serving: bool,
-    pub withdrawn: bool,
-    /// The last dial showed the right identity.
-    pub proved: bool,
-    pub acked: Option<Version>,
-    /// Why it is not published, as far as dialling goes.
-    pub because: Option<String>,
-    lease_until: Option<Instant>,
-    dial: Dial,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Dial {
-    /// Not before then.
-    Due {
-        at: Instant,
-        failures: u32,
-    },
-    UnderWay {
-        failures: u32,
-    },
-    Done,
-}
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -329,9 +299,7 @@ impl Machine {
                     .retain(|other, held| other == sidecar || held.address != address || held.connected);
             }
             Err(because) => {
-                member.because = Some(because);
-                let pause = DIAL_FIRST.saturating_mul(1 << failures.min(5)).min(DIAL_MAX);
-                member.dial = Dial::Due { at: now + pause, failures: failures.saturating_add(1) };
+                member.dial_again(because, failures, now);
             }
         }
     }
@@ -378,31 +346,5 @@ impl Machine {
             !over
         });
         finished
-    }
-}
-
-impl Member {
-    pub fn is_published(&self) -> bool {
-        self.proved && self.serving && !self.withdrawn
-    }
-
-    /// Another one is alive at its address; it is tried again later.
-    fn refuse_claim(&mut self, holder: &SidecarId, failures: u32, now: Instant) {
-        self.because = Some(format!("{} is held by sidecar {holder}, which is alive", self.address));
-        self.dial = Dial::Due { at: now + DIAL_MAX, failures };
-    }
-
-    /// Why it is not published, in words.
-    pub fn unpublished_because(&self) -> Option<String> {
-        if self.is_published() {
-            return None;
-        }
-        Some(if self.withdrawn {
-            "it is draining".to_owned()
-        } else if !self.serving {
-            "its app does not answer on all of its ports".to_owned()
-        } else {
-            self.because.clone().unwrap_or_else(|| format!("{} is being dialled", self.address))
-        })
     }
 }
