@@ -187,7 +187,7 @@ impl Actor for Registry {
             }
             Message::Settled { from, version, nack, reply } => {
                 if state.is_current(&from) {
-                    state.settled(&myself, from.sidecar, version, nack, now);
+                    state.settled(&myself, &from.sidecar, version, nack, now);
                 }
                 let _ = reply.send(());
             }

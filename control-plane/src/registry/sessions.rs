@@ -23,7 +23,7 @@ impl State {
     pub(super) fn settled(
         &mut self,
         myself: &ActorRef<Message>,
-        sidecar: SidecarId,
+        sidecar: &SidecarId,
         version: Version,
         nack: Option<Vec<String>>,
         now: Instant,
@@ -31,7 +31,7 @@ impl State {
         if nack.is_none() {
             self.feed(myself, Input::Acked { sidecar: sidecar.clone(), version }, now);
         }
-        if let Some(known) = self.known.get_mut(&sidecar) {
+        if let Some(known) = self.known.get_mut(sidecar) {
             known.nack = nack;
         }
     }

@@ -63,9 +63,9 @@ async fn wait_until_due(state: &State, asked_for: Option<&SpiffeId>) {
         if left.is_zero() {
             return;
         }
-        match actix_rt::time::timeout(left.min(CLOCK_EVERY), named.wait_for(has_other_name)).await {
-            Ok(named) => return drop(named.expect("the sender lives as long as the state")),
-            Err(_) => {}
+        let other_name = actix_rt::time::timeout(left.min(CLOCK_EVERY), named.wait_for(has_other_name));
+        if let Ok(named) = other_name.await {
+            return drop(named.expect("the sender lives as long as the state"));
         }
     }
 }
