@@ -23,8 +23,10 @@ use outrider_shared::{SidecarId, SpiffeId, TrustDomain};
 const ROOT_S: i64 = 10 * 365 * 86_400;
 /// The intermediate's. 5 years: half of the root's, so that a new one can be made at leisure.
 const INTERMEDIATE_S: i64 = 5 * 365 * 86_400;
-/// Clocks that are behind accept a fresh certificate all the same.
+/// Clocks that are behind accept a fresh certificate all the same. A minute, or a tenth of a life that is short: a leaf is
+/// renewed at half of its life, and one that was born old would be renewed at once, again and again.
 const BACKDATED_S: i64 = 60;
+const BACKDATED_SHARE: i64 = 10;
 /// Positive and unguessable (RFC 5280 allows 20 bytes).
 const SERIAL_BITS: i32 = 127;
 /// Largest request for a certificate, in bytes.
@@ -222,7 +224,7 @@ fn build<T: openssl::pkey::HasPublic>(
     builder.set_subject_name(subject)?;
     builder.set_issuer_name(issuer.map_or(subject, |issuer| issuer.certificate.subject_name()))?;
     builder.set_pubkey(key)?;
-    builder.set_not_before(&*Asn1Time::from_unix(now_unix_s - BACKDATED_S)?)?;
+    builder.set_not_before(&*Asn1Time::from_unix(now_unix_s - BACKDATED_S.min(life_s / BACKDATED_SHARE))?)?;
     builder.set_not_after(&*Asn1Time::from_unix(now_unix_s + life_s)?)?;
     match kind {
         Kind::Root => {

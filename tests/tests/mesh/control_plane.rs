@@ -409,14 +409,14 @@ async fn certificates_are_renewed_at_half_of_their_life_without_a_failed_request
         }
         count
     });
-    // Renewed between 24 and 36 seconds after it was issued, and the connections of the old ones follow.
+    // Renewed at half of its life, give or take a tenth, and the connections of the old ones follow.
     wait::within(Duration::from_secs(50), "both have new certificates", async || {
         let now = (serial(&caller).await?, serial(&web).await?);
         if now.0 != before.0 && now.1 != before.1 { Ok(()) } else { Err(format!("{now:?}")) }
     })
     .await;
     stop.send_replace(true);
-    assert!(wait::bounded("the load ends", load).await.expect("no request failed") > 100);
+    assert!(wait::bounded("the load ends", load).await.expect("no request failed") > 20);
 }
 
 #[tokio::test]
