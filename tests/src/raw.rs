@@ -4,6 +4,7 @@
 //! it calls bad is what two readers might read in two ways.
 
 pub mod client;
+pub mod http2;
 pub mod message;
 pub mod recorder;
 pub mod script;

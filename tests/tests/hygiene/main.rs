@@ -6,6 +6,8 @@
 
 mod answers;
 mod cut;
+mod envoy;
+mod http2;
 mod judge;
 mod known;
 mod requests;
