@@ -10,6 +10,7 @@ use h2::RecvStream;
 use http_body::{Frame, SizeHint};
 
 use super::h1::conn::{Broken, Incoming};
+use super::h1::head;
 use crate::pipeline::headers;
 
 /// What broke while a body was read.
@@ -136,6 +137,9 @@ fn poll_h2_frame(
         },
         Poll::Ready(None) => match stream.poll_trailers(cx) {
             Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(Some(trailers))) if trailers.keys().any(head::frames_or_routes) => {
+                Poll::Ready(Some(Err(BodyError::H2(h2::Reason::PROTOCOL_ERROR.into()))))
+            }
             Poll::Ready(Ok(Some(trailers))) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
             Poll::Ready(Ok(None)) => Poll::Ready(None),
             Poll::Ready(Err(error)) => Poll::Ready(Some(Err(BodyError::H2(error)))),

@@ -3,7 +3,7 @@
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
 use outrider_shared::names::header;
 
 use super::headers;
@@ -119,6 +119,9 @@ impl Accepted {
     fn read(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
         let (mut head, body) = request.into_parts();
         let tunnel = Tunnel::asked(&mut head)?;
+        if head.version == Version::HTTP_2 {
+            well_formed_http2(&head)?;
+        }
         let authority = authority(&mut head)?;
         let form = Form::of(head.version);
         let given = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -149,6 +152,29 @@ fn authority(head: &mut Parts) -> Result<Authority, Rejection> {
     }
     head.headers.remove(HOST);
     Ok(authority)
+}
+
+/// What RFC 9113, sections 8.2.1 and 8.3.1, ask of a request, and `h2` leaves to its user.
+fn well_formed_http2(head: &Parts) -> Result<(), Rejection> {
+    let malformed = |why| Err(Rejection::MalformedRequest { why });
+    let path = head.uri.path();
+    if path == "*" && head.method != Method::OPTIONS {
+        return malformed("an asterisk is no path");
+    }
+    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return malformed("its path has a byte that no path may have");
+    }
+    let host = head.headers.get(HOST);
+    if let (Some(authority), Some(host)) = (head.uri.authority(), host)
+        && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
+    {
+        return malformed("Host beside another :authority");
+    }
+    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    if head.headers.values().any(|value| blank(value.as_bytes().first()) || blank(value.as_bytes().last())) {
+        return malformed("white space around a field's value");
+    }
+    Ok(())
 }
 
 /// `http` takes any text for a port. An empty one is none (RFC 3986, section 3.2.3).

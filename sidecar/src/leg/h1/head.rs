@@ -107,20 +107,22 @@ pub fn trailers(section: &Bytes, limits: &Limits) -> Result<HeaderMap, Malformed
     Ok(fields)
 }
 
-/// What frames, routes or authenticates a message must stand before it (RFC 9110, section 6.5.1).
-fn belongs_into_the_head(name: &HeaderName) -> bool {
+/// What says where a message ends, or to whom it goes, in either version of HTTP.
+pub fn frames_or_routes(name: &HeaderName) -> bool {
     *name == TRANSFER_ENCODING
         || *name == HOST
         || *name == CONNECTION
+        || matches!(name.as_str(), "content-length" | "trailer" | "te" | "upgrade")
+}
+
+/// What frames, routes or authenticates a message must stand before it (RFC 9110, section 6.5.1).
+fn belongs_into_the_head(name: &HeaderName) -> bool {
+    frames_or_routes(name)
         || matches!(
             name.as_str(),
-            "content-length"
-                | "content-encoding"
+            "content-encoding"
                 | "content-type"
                 | "content-range"
-                | "trailer"
-                | "te"
-                | "upgrade"
                 | "expect"
                 | "authorization"
                 | "proxy-authorization"
