@@ -187,14 +187,14 @@ async fn a_peer_may_ask_only_for_what_is_declared_here_and_never_names_an_addres
         ("web", 400, "malformed_target"),
         ("", 400, "malformed_target"),
     ] {
-        let answer = hello
-            .request(door.web.inbound(), "/", &[Hello::target(target), ("host", &address)])
-            .await
-            .unwrap();
+        let answer = hello.request(door.web.inbound(), "/", &[Hello::target(target)]).await.unwrap();
         let refusal = answer.refusal();
         assert_eq!((refusal.status.as_u16(), refusal.label.as_str()), (status, label), "{target:?}");
         assert!(!answer.header("outrider-refused").is_empty(), "a sidecar is told who refused");
     }
+    let named = [Hello::target(TARGET), ("host", &*address)];
+    let answer = hello.request(door.web.inbound(), "/", &named).await.unwrap();
+    assert_eq!(answer.refusal().label, "malformed_request", "a Host beside another :authority");
     let answer = hello.request(door.web.inbound(), "/", &[]).await.unwrap();
     assert_eq!(answer.refusal().label, "malformed_target", "without a target");
     assert_eq!(outside.connections() + undeclared.connections() + door.app.begun(), 0);
