@@ -1,21 +1,7 @@
 //! The sidecar as a binary of its own, for images: nothing of the control plane is in it.
 
-use clap::{Parser, Subcommand};
-
-/// The sidecar of the Outrider mesh.
-#[derive(Parser)]
-#[command(
-    name = "outrider-sidecar",
-    version,
-    subcommand_negates_reqs = true,
-    args_conflicts_with_subcommands = true
-)]
-struct Command {
-    #[command(subcommand)]
-    other: Option<Other>,
-    #[command(flatten)]
-    run: Option<outrider_sidecar::Args>,
-}
+use clap::{Args as _, Command, FromArgMatches as _, Subcommand};
+use outrider_sidecar::Args;
 
 #[derive(Subcommand)]
 enum Other {
@@ -26,14 +12,24 @@ enum Other {
     },
 }
 
+/// Not derived: of arguments that are optional as a whole, `clap` counts none that comes from the environment alone where
+/// some of them are a part of their own.
+fn command() -> Command {
+    let command = Command::new("outrider-sidecar")
+        .about("The sidecar of the Outrider mesh")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true);
+    Other::augment_subcommands(Args::augment_args(command))
+}
+
 fn main() -> anyhow::Result<()> {
-    let command = Command::parse();
-    match (command.other, command.run) {
-        (Some(Other::Healthcheck { url }), _) => Ok(outrider_sidecar::healthcheck::healthcheck(&url)?),
-        (None, Some(args)) => {
-            outrider_sidecar::telemetry::log::init();
-            outrider_sidecar::run(args)
-        }
-        (None, None) => anyhow::bail!("no service given: see outrider-sidecar --help"),
+    let matches = command().get_matches();
+    if matches.subcommand().is_some() {
+        let Other::Healthcheck { url } = Other::from_arg_matches(&matches)?;
+        return Ok(outrider_sidecar::healthcheck::healthcheck(&url)?);
     }
+    let args = Args::from_arg_matches(&matches)?;
+    outrider_sidecar::telemetry::log::init();
+    outrider_sidecar::run(args)
 }
