@@ -32,6 +32,7 @@ pub mod policy;
 pub mod route;
 pub mod session;
 pub mod snapshot;
+pub mod traffic;
 pub mod units;
 
 pub use ids::{BadId, RuleId, ServiceId, SidecarId, SpiffeId, TrustDomain};
