@@ -48,7 +48,6 @@ enum Answer<'a> {
         hash: &'a str,
         files: Vec<&'a str>,
         documents: Vec<Documents>,
-        not_enforced: &'a [String],
         warnings: &'a [String],
     },
     Refused {
@@ -72,7 +71,6 @@ impl<'a> Answer<'a> {
                 hash,
                 files: files.iter().map(|(name, _)| name.as_str()).collect(),
                 documents: documents(policy),
-                not_enforced: policy.not_enforced(),
                 warnings: policy.warnings(),
             },
             Err(problems) => {
@@ -115,12 +113,6 @@ fn summary(loaded: &Loaded, palette: Palette) -> String {
     let mut text = format!("{kinds}\n\n{}\n", services(policy, palette));
     if !policy.routes().is_empty() {
         let _ = writeln!(text, "\n{}", rules(policy, palette));
-    }
-    if !policy.not_enforced().is_empty() {
-        text.push_str("\nAccepted, not enforced yet:\n");
-        for what in policy.not_enforced() {
-            let _ = writeln!(text, "  {what}");
-        }
     }
     if !policy.warnings().is_empty() {
         text.push_str("\nIn force, and less safe than the default:\n");

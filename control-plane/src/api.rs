@@ -239,7 +239,6 @@ async fn policy(
         hash: in_force.hash.clone(),
         loaded_unix_s: in_force.loaded_unix_s,
         problems: parts.problems.load().to_vec(),
-        not_enforced: in_force.policy.not_enforced().to_vec(),
     }))
 }
 

@@ -59,7 +59,6 @@ pub fn plan(
         directory: directory(policy, registry),
         routes: policy.routes().to_vec(),
         tracing: policy.tracing(service),
-        not_enforced: policy.not_enforced().to_vec(),
     })
 }
 
@@ -71,6 +70,7 @@ fn local_part(policy: &Policy, service: &Service) -> LocalService {
         edges: service.edges().to_vec(),
         authorization: policy.authorization(service.id()).cloned().collect(),
         upstreams: service.upstreams().to_vec(),
+        traffic: policy.traffic(service.id()).map(|traffic| traffic.server.clone()),
     }
 }
 
@@ -102,6 +102,10 @@ pub fn needs(snapshot: &Snapshot) -> Vec<&'static str> {
     let mut needs = vec![feature::AUTHORIZATION];
     needs.extend((!snapshot.routes.is_empty()).then_some(feature::ROUTE));
     needs.extend((!snapshot.local.edges.is_empty()).then_some(feature::EDGE));
+    let traffic = snapshot.local.traffic.is_some()
+        || snapshot.directory.iter().any(|service| service.traffic.is_some())
+        || snapshot.routes.iter().flat_map(|route| &route.rules).any(|rule| rule.retry.is_some());
+    needs.extend(traffic.then_some(feature::TRAFFIC));
     needs.extend((snapshot.tracing != Tracing::default()).then_some(feature::TRACING));
     needs
 }
@@ -125,6 +129,7 @@ fn directory(policy: &Policy, registry: &[(ServiceId, Vec<Endpoint>)]) -> Vec<Di
                 .map(|port| DirectoryPort { port: port.port, app_protocol: port.app_protocol })
                 .collect(),
             endpoints,
+            traffic: policy.traffic(service.id()).map(|traffic| traffic.client.clone()),
         }
     };
     policy.services().map(entry).collect()

@@ -122,9 +122,6 @@ fn accept(store: &Store, revision: u64, loaded: Loaded) -> anyhow::Result<Revisi
     }
     store.apply(&changes)?;
     tracing::info!(revision, hash = loaded.hash, files = record.files.len(), "policy accepted");
-    for named in loaded.policy.not_enforced() {
-        tracing::warn!(revision, "{named}: not enforced yet");
-    }
     Ok(Revision { revision, policy: loaded.policy, hash: loaded.hash, loaded_unix_s })
 }
 

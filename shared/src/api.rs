@@ -117,7 +117,6 @@ pub struct PolicyAnswer {
     pub loaded_unix_s: i64,
     /// Why the directory's present content is refused; empty when it is in force. Rendered, one for each problem.
     pub problems: Vec<String>,
-    pub not_enforced: Vec<String>,
 }
 
 /// `POST /v1/tokens` and `POST /v1/join-secrets`.

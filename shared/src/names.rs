@@ -55,12 +55,15 @@ pub mod feature {
     pub const AUTHORIZATION: &str = "authorization/v1";
     /// Edge ports.
     pub const EDGE: &str = "edge/v1";
+    /// `BackendTrafficPolicy`, and retries of routes.
+    pub const TRAFFIC: &str = "traffic/v1";
     /// `Telemetry`.
     pub const TRACING: &str = "tracing/v1";
 }
 
 /// Features that a sidecar of this version can enforce, told in `Hello`.
-pub const FEATURES: &[&str] = &[feature::ROUTE, feature::AUTHORIZATION, feature::EDGE, feature::TRACING];
+pub const FEATURES: &[&str] =
+    &[feature::ROUTE, feature::AUTHORIZATION, feature::EDGE, feature::TRAFFIC, feature::TRACING];
 
 #[cfg(test)]
 mod tests;

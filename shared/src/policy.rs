@@ -5,8 +5,7 @@
 //! ```
 //!
 //! `HTTPRoute`, `GRPCRoute` and `XBackendTrafficPolicy` are Gateway API's, verbatim; the other kinds are ours, where there
-//! is no standard. What a document asks for and nothing enforces is refused by name; the few things that are accepted
-//! without effect are listed by [`Policy::not_enforced`]. No clock, no network: equal documents give equal policies.
+//! is no standard. What a document asks for and nothing enforces is refused by name. No clock, no network: equal documents give equal policies.
 
 mod check;
 mod files;

@@ -1,10 +1,10 @@
 //! Routes as a sidecar gets them: `HTTPRoute` and `GRPCRoute` of Gateway API, attached to a service (GAMMA).
 //!
-//! What the documents allow and is not built is refused when policy is loaded, so everything here is enforced, but
-//! [`RouteRule::not_enforced`], which names what was accepted and has no effect yet.
+//! What the documents allow and is not built is refused when policy is loaded, so everything here is enforced.
 
 use serde::{Deserialize, Serialize};
 
+use crate::traffic::Retry;
 use crate::units::GepDuration;
 use crate::{RuleId, ServiceId};
 
@@ -37,8 +37,9 @@ pub struct RouteRule {
     pub backend_request_timeout: Option<GepDuration>,
     /// By weight. Empty: 500, as Gateway API asks. All weights 0: 500.
     pub backends: Vec<Backend>,
-    /// Fields accepted without effect yet, as `retry`.
-    pub not_enforced: Vec<String>,
+    /// `None`: nothing is sent again.
+    #[serde(default)]
+    pub retry: Option<Retry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::authorization::{AuthorizationPolicy, DefaultAuthorization};
 use crate::network::IpNetwork;
 use crate::route::Route;
+use crate::traffic::{ClientTraffic, ServerTraffic};
 use crate::units::Fraction;
 use crate::{RuleId, ServiceId, SidecarId, SpiffeId, TrustDomain};
 
@@ -40,8 +41,6 @@ pub struct Snapshot {
     pub directory: Vec<DirectoryService>,
     pub routes: Vec<Route>,
     pub tracing: Tracing,
-    /// Documents accepted without effect yet, as `BackendTrafficPolicy/payments-traffic`.
-    pub not_enforced: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -133,6 +132,9 @@ pub struct LocalService {
     pub authorization: Vec<AuthorizationPolicy>,
     /// Services that it is declared to call.
     pub upstreams: Vec<ServiceId>,
+    /// How the app is protected; `None`: by the defaults.
+    #[serde(default)]
+    pub traffic: Option<ServerTraffic>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,6 +184,9 @@ pub struct DirectoryService {
     pub identity: SpiffeId,
     pub ports: Vec<DirectoryPort>,
     pub endpoints: Vec<Endpoint>,
+    /// How it is called; `None`: by the defaults.
+    #[serde(default)]
+    pub traffic: Option<ClientTraffic>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

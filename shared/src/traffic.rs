@@ -8,6 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::units::GepDuration;
 use crate::{RuleId, SpiffeId};
 
+/// How one service is called, and how it is protected.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Traffic {
+    pub client: ClientTraffic,
+    pub server: ServerTraffic,
+}
+
 /// How a service is called, at each caller's sidecar.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

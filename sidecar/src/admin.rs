@@ -2,7 +2,7 @@
 //!
 //! | port | path | what |
 //! |---|---|---|
-//! | admin | `GET /snapshot` | the snapshot in force, with what of it is not enforced yet, and the session's state |
+//! | admin | `GET /snapshot` | the snapshot in force, and the session's state |
 //! | admin | `GET /upstreams` | each upstream as its actor last published it, with the shards' counters |
 //! | admin | `GET /plaintext` | who has sent plaintext to the mesh's port, where policy permits it, by address |
 //! | admin | `POST /drain` | begins a drain; a second one ends it at once |
@@ -142,7 +142,6 @@ async fn snapshot(node: Data<Node>, status: Data<Status>) -> HttpResponse {
         "session": session,
         "draining": *node.phase.borrow() != Phase::Serving,
         "unready": unready(&node),
-        "not_enforced": snapshot.as_ref().map(|snapshot| &snapshot.not_enforced),
         "snapshot": snapshot.as_deref(),
     }))
 }

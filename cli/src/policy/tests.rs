@@ -24,8 +24,6 @@ fn a_valid_directory_is_summed_up() {
         "14010 to 8080",
         "HTTPRoute/orders-http#read-orders",
         "shop/payments:50051 x1",
-        "Accepted, not enforced yet:\n  BackendTrafficPolicy/payments-traffic\n",
-        "  HTTPRoute/orders-http#read-orders retry\n",
         "The policy is valid: 1 file.",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
@@ -44,7 +42,6 @@ fn a_service_without_policy_and_a_rule_without_backend_show_what_that_means() {
     fs::write(dir.path().join("a.yaml"), text).unwrap();
     let text = summary(&load_dir(dir.path()).unwrap(), Palette::Plain);
     assert!(text.contains("default: Deny") && text.contains("none: 500"), "{text}");
-    assert!(!text.contains("not enforced"), "{text}");
 }
 
 #[test]
@@ -68,7 +65,7 @@ fn json_says_whether_it_is_valid_and_what_is_wrong_where() {
     let valid = serde_json::to_value(Answer::of(&loaded)).unwrap();
     assert_eq!((&valid["valid"], valid["hash"].as_str().unwrap().len()), (&true.into(), 64));
     assert_eq!(valid["documents"][0]["kind"], "AuthorizationPolicy");
-    assert_eq!(valid["not_enforced"][0], "BackendTrafficPolicy/payments-traffic");
+    assert_eq!(valid["warnings"], serde_json::json!([]));
 
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.yaml"), "apiVersion: outrider.mesh/v1alpha1\nkind: Servise\n").unwrap();

@@ -79,7 +79,9 @@ fn endpoints_of_undeclared_services_are_left_out() {
 #[test]
 fn what_has_no_effect_yet_is_told_to_the_sidecar() {
     let snapshot = plan_for("shop/frontend", &[]).unwrap();
-    assert!(snapshot.not_enforced.contains(&"BackendTrafficPolicy/payments-traffic".to_owned()));
+    let payments = snapshot.directory.iter().find(|service| service.service.name() == "payments");
+    let traffic = payments.and_then(|service| service.traffic.as_ref()).expect("a policy names payments");
+    assert_eq!(traffic.breaker.consecutive_failures, Some(7));
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn the_public_names_are_what_they_were() {
         ]
     );
     assert_eq!([EXTERNAL, UNAUTHENTICATED], ["external", "unauthenticated"]);
-    assert_eq!(FEATURES, ["route/v1", "authorization/v1", "edge/v1", "tracing/v1"]);
+    assert_eq!(FEATURES, ["route/v1", "authorization/v1", "edge/v1", "traffic/v1", "tracing/v1"]);
 }
 
 #[test]

@@ -151,14 +151,12 @@ fn assemble(
 ) -> Policy {
     let mesh = mesh::check(&specs.mesh_configs, checker);
     let services = service::check(&specs.services, &mesh, checker);
-    let (routes, mut not_enforced) = route::check(&specs.http_routes, &specs.grpc_routes, checker);
-    not_enforced.extend(traffic::check(&specs.traffic, &specs.x_traffic, checker));
+    let routes = route::check(&specs.http_routes, &specs.grpc_routes, checker);
+    let traffic = traffic::check(&specs.traffic, &specs.x_traffic, &mesh, services.keys().cloned(), checker);
     let authorization = authorization::check(&specs.authorization, &mesh, &services, checker);
     let tracing = telemetry::check(&specs.telemetry, &mesh, services.keys(), checker);
-    not_enforced.sort();
-    not_enforced.dedup();
     let warnings = warnings::of(&mesh, &services, &authorization);
-    Policy { mesh, services, routes, authorization, tracing, documents, not_enforced, warnings }
+    Policy { mesh, services, routes, traffic, authorization, tracing, documents, warnings }
 }
 
 /// Which kind a document is of, by `apiVersion` and `kind`; refused by name where it is not built.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::authorization::{AuthorizationPolicy, DefaultAuthorization};
 use crate::route::Route;
 use crate::snapshot::{Edge, Egress, Forwarded, LocalPort, Mtls, PathNormalization, Tracing};
+use crate::traffic::Traffic;
 use crate::{RuleId, ServiceId, SpiffeId, TrustDomain};
 
 /// All documents of one revision. Equal documents give equal policies, in whatever files they lie.
@@ -17,10 +18,10 @@ pub struct Policy {
     pub(super) mesh: MeshSettings,
     pub(super) services: BTreeMap<ServiceId, Service>,
     pub(super) routes: Vec<Route>,
+    pub(super) traffic: BTreeMap<ServiceId, Traffic>,
     pub(super) authorization: BTreeMap<ServiceId, Vec<Arc<AuthorizationPolicy>>>,
     pub(super) tracing: BTreeMap<ServiceId, Tracing>,
     pub(super) documents: BTreeMap<&'static str, usize>,
-    pub(super) not_enforced: Vec<String>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -48,6 +49,11 @@ impl Policy {
         self.authorization.get(service).map_or(&[][..], Vec::as_slice).iter().map(Arc::as_ref)
     }
 
+    /// How `service` is called and protected; `None`: no policy names it, and it has the defaults.
+    pub fn traffic(&self, service: &ServiceId) -> Option<&Traffic> {
+        self.traffic.get(service)
+    }
+
     /// How `service` traces: field by field, what its own policy says, else its namespace's, else the mesh's.
     pub fn tracing(&self, service: &ServiceId) -> Tracing {
         self.tracing.get(service).cloned().unwrap_or_default()
@@ -56,11 +62,6 @@ impl Policy {
     /// How many documents there are of each kind.
     pub fn documents(&self) -> &BTreeMap<&'static str, usize> {
         &self.documents
-    }
-
-    /// What was accepted and has no effect yet: `BackendTrafficPolicy/name`, or `HTTPRoute/name#rule retry`.
-    pub fn not_enforced(&self) -> &[String] {
-        &self.not_enforced
     }
 
     /// What is in force as it was asked for, and is less safe than the default: one sentence each.

@@ -78,8 +78,6 @@ with file, line, column, field and what is accepted; a directory with a problem 
 - Every document has `apiVersion`, `kind`, `metadata` ([Metadata](#metadata)) and `spec`; a `status`, as a cluster writes it,
   is accepted and ignored.
 - An unknown field is refused. A field, a value or a kind that is not built yet is refused by that name, never ignored.
-- What is accepted without effect is listed as \"not enforced yet\" by `policy validate`, the control plane and every
-  sidecar's `/snapshot`.
 - Every rule has an id, `Kind/name#rule`: the rule's name, or its index from 0. Answers, logs and traces quote it.
 - Durations are Gateway API's (GEP-2257): `250ms`, `10s`, `1h30m`.
 - Limits: 1 MiB for a file, 8 MiB and 10,000 documents for a directory.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -10,8 +11,9 @@ use super::*;
 use crate::authorization::{Action, DefaultAuthorization, Mode, Operation, Source};
 use crate::route::PathMatch;
 use crate::snapshot::{AppProtocol, Propagation, Tracing};
+use crate::traffic::{Balancing, Concurrency, ConcurrencyAlgorithm, OnBudgetExhausted, StatusRange};
 use crate::units::Fraction;
-use crate::{ServiceId, SpiffeId};
+use crate::{RuleId, ServiceId, SpiffeId};
 
 mod directories;
 mod edges;
@@ -98,19 +100,66 @@ fn a_service_has_the_ports_edges_and_identity_that_it_declares() {
 }
 
 #[test]
-fn what_the_shop_asks_for_without_effect_is_listed() {
+fn the_shops_traffic_policy_and_retries_reach_the_model() {
     let policy = policy_of(&shop());
-    let expected = [
-        "BackendTrafficPolicy/payments-traffic",
-        "GRPCRoute/payments-grpc#charge retry.outrider.mesh/attempts",
-        "GRPCRoute/payments-grpc#charge retry.outrider.mesh/grpc",
-        "GRPCRoute/payments-grpc#charge retry.outrider.mesh/require-idempotency-key",
-        "HTTPRoute/orders-http#read-orders retry",
-    ];
-    assert_eq!(policy.not_enforced(), expected);
+    let traffic = policy.traffic(&id("shop/payments")).expect("a policy names it");
+    let (client, server) = (&traffic.client, &traffic.server);
+    assert_eq!(client.id.as_ref().map(RuleId::as_str), Some("BackendTrafficPolicy/payments-traffic"));
+    assert_eq!((client.retry_budget.percent, client.retry_budget.rate_min_count), (20, 3));
+    assert_eq!(client.breaker.consecutive_failures, Some(7));
+    assert_eq!(client.breaker.failure_when.grpc, [14, 13, 4]);
+    assert_eq!(client.breaker.failure_when.http, [StatusRange { from: 500, to: 599 }]);
+    assert_eq!(client.breaker.open_max.get(), Duration::from_secs(60));
+    assert_eq!(
+        server.concurrency,
+        Concurrency { algorithm: ConcurrencyAlgorithm::Gradient, initial: 32, min: 4, max: 256 }
+    );
+    assert_eq!((server.queue.depth_max, server.queue.wait_max.get()), (64, Duration::from_millis(250)));
+    let priority = server.queue.priority.as_ref().expect("classes");
+    assert_eq!((priority.header.as_str(), priority.default, priority.classes.len()), ("x-priority", 1, 3));
+    assert_eq!(policy.traffic(&id("shop/orders")), None);
     let rules: Vec<_> = policy.routes().iter().flat_map(|route| &route.rules).collect();
-    let read = rules.iter().find(|rule| rule.id.as_str() == "HTTPRoute/orders-http#read-orders").unwrap();
-    assert_eq!(read.not_enforced, ["retry"]);
+    let of = |id: &str| rules.iter().find(|rule| rule.id.as_str() == id).expect("a rule").retry.clone();
+    let read = of("HTTPRoute/orders-http#read-orders").expect("retries");
+    assert_eq!(
+        (read.attempts, read.http.as_slice(), read.backoff.get()),
+        (2, &[502, 503, 504][..], Duration::from_millis(25))
+    );
+    assert_eq!(of("HTTPRoute/orders-http#create-order"), None);
+    let charge = of("GRPCRoute/payments-grpc#charge").expect("retries");
+    assert_eq!(
+        (charge.attempts, charge.grpc.as_slice(), charge.idempotency_key_required),
+        (1, &[14, 8][..], true)
+    );
+}
+
+#[test]
+fn the_most_specific_traffic_policy_wins_field_by_field() {
+    let of = |name: &str, target: &str, spec: &str| {
+        format!(
+            "apiVersion: outrider.mesh/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: {name}, namespace: shop}}\n\
+             spec:\n  targetRefs: [{target}]\n  {spec}\n---\n"
+        )
+    };
+    let text = of(
+        "a-mesh",
+        "{kind: MeshConfig, name: m}",
+        "client: {onBudgetExhausted: Status503, loadBalancing: {algorithm: RoundRobin}}",
+    ) + &of(
+        "a-namespace",
+        "{kind: Namespace, name: shop}",
+        "client: {loadBalancing: {algorithm: LeastRequest}, circuitBreaker: {maxEjected: 0.25}}",
+    ) + &of(
+        "a-service",
+        "{kind: Service, name: web}",
+        "client: {circuitBreaker: {consecutiveFailures: 3}}",
+    ) + SERVICES;
+    let mesh = "apiVersion: outrider.mesh/v1alpha1\nkind: MeshConfig\nmetadata: {name: m}\nspec: {}\n---\n";
+    let policy = policy_of(&(text + mesh));
+    let client = &policy.traffic(&id("shop/web")).expect("named").client;
+    assert_eq!(client.on_budget_exhausted, OnBudgetExhausted::Status503);
+    assert_eq!(client.balancing, Balancing::LeastRequest);
+    assert_eq!((client.breaker.consecutive_failures, client.breaker.ejected_max), (Some(3), 0.25));
 }
 
 #[test]
@@ -136,7 +185,7 @@ fn a_mesh_without_a_mesh_config_has_the_defaults() {
     assert_eq!(policy.mesh().default_authorization(), DefaultAuthorization::Deny);
     assert_eq!(policy.mesh().certificate_lifetime().as_secs(), 24 * 3600);
     assert_eq!(policy.tracing(&id("shop/web")), Tracing::default());
-    assert!(policy.not_enforced().is_empty());
+    assert_eq!(policy.traffic(&id("shop/web")), None);
 }
 
 /// A policy on `target`, with `spec` behind it.

@@ -100,6 +100,7 @@ fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snap
         .zip(endpoints)
         .map(|(n, ip)| Endpoint { sidecar: sidecar_id(n), address: SocketAddr::from((*ip, 14006)) });
     let server = DirectoryService {
+        traffic: None,
         service: service("server"),
         identity: identity("server"),
         ports: vec![DirectoryPort { port: 80, app_protocol: protocol }],
@@ -124,6 +125,7 @@ fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snap
             forwarded: Forwarded::default(),
         },
         local: LocalService {
+            traffic: None,
             service: service(of),
             identity: identity(of),
             ports,
@@ -134,7 +136,6 @@ fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snap
         directory: vec![server],
         routes: Vec::new(),
         tracing: Tracing::default(),
-        not_enforced: Vec::new(),
     })
 }
 

@@ -241,6 +241,7 @@ fn listed(ends: &[u8]) -> Directory {
     let identity = "spiffe://shop.local/ns/shop/sa/payments".parse().expect("an identity");
     Directory {
         services: vec![outrider_shared::snapshot::DirectoryService {
+            traffic: None,
             service,
             identity,
             ports: Vec::new(),

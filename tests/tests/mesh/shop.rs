@@ -111,12 +111,3 @@ async fn everything_else_is_refused_and_says_by_which_rule() {
     assert_eq!((refusal.label.as_str(), refusal.rule.as_str()), ("unknown_host", "MeshConfig/shop@r1"));
     assert_eq!(shop.payments.app().begun() + shop.orders.app().begun() + shop.frontend.app().begun(), 0);
 }
-
-#[tokio::test]
-async fn what_the_policy_asks_for_and_is_not_enforced_yet_is_shown() {
-    let shop = Shop::start().await;
-    let view = shop.orders.sidecar.snapshot().await.unwrap();
-    let shown = view["not_enforced"].to_string();
-    assert!(shown.contains("BackendTrafficPolicy/payments-traffic"), "{view}");
-    assert!(shown.contains("retry"), "{view}");
-}

@@ -106,6 +106,7 @@ fn snapshot() -> Snapshot {
             forwarded: Forwarded::default(),
         },
         local: LocalService {
+            traffic: None,
             service: "shop/orders".parse().expect("an id"),
             identity: ORDERS.parse().expect("an id"),
             ports: Vec::new(),
@@ -116,7 +117,6 @@ fn snapshot() -> Snapshot {
         directory: Vec::new(),
         routes: Vec::new(),
         tracing: Tracing::default(),
-        not_enforced: Vec::new(),
     }
 }
 

@@ -39,12 +39,12 @@ struct Attachment<'e> {
     parent_refs: &'e [Located<ParentRef>],
 }
 
-/// Checks both kinds. Returns the routes in the order in which ties are broken, and what of them is not enforced.
+/// Checks both kinds. Returns the routes in the order in which ties are broken.
 pub(super) fn check(
     http: &[Entry<'_, HttpRouteSpec>],
     grpc: &[Entry<'_, GrpcRouteSpec>],
     checker: &mut Checker<'_>,
-) -> (Vec<Route>, Vec<String>) {
+) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut attached = Attached::new();
     for entry in http {
@@ -57,8 +57,8 @@ pub(super) fn check(
     for entry in grpc {
         let attachment = Attachment::of("GRPCRoute", entry, &entry.spec.parent_refs);
         hostnames(entry.file, entry.spec.hostnames.as_ref(), checker);
-        let not_enforced = annotations::of_grpc(entry, checker);
-        let built = rules::of_grpc(entry, &not_enforced, checker);
+        let retry = annotations::of_grpc(entry, checker);
+        let built = rules::of_grpc(entry, retry.as_ref(), checker);
         attach(&attachment, &built, &mut attached, &mut routes, checker);
     }
     // An absent timestamp is younger than any: the document was never in a cluster.
@@ -66,12 +66,7 @@ pub(super) fn check(
         let age = (route.created_unix_s.is_none(), route.created_unix_s);
         (route.service.clone(), age, name.clone(), route.port)
     });
-    let routes: Vec<Route> = routes.into_iter().map(|(route, _)| route).collect();
-    let rules = routes.iter().flat_map(|route| &route.rules);
-    let not_enforced = rules
-        .flat_map(|rule| rule.not_enforced.iter().map(move |field| format!("{} {field}", rule.id)))
-        .collect();
-    (routes, not_enforced)
+    routes.into_iter().map(|(route, _)| route).collect()
 }
 
 impl<'e> Attachment<'e> {

@@ -1,112 +1,119 @@
-//! Traffic policies: relations between their fields, and the list of what has no effect yet.
+//! Traffic policies: what holds for each service, field by field, by the most specific policy that says it.
 
 use std::collections::BTreeMap;
 
-use super::targets::{Reach, resolve};
+use super::targets::{Reach, Target, resolve};
 use super::{Checker, Entry};
+use crate::ids::{RuleId, ServiceId};
+use crate::policy::model::MeshSettings;
+use crate::policy::raw::Located;
 use crate::policy::raw::targets::TargetRef;
 use crate::policy::raw::traffic::{
-    BackendTrafficPolicySpec, CircuitBreaker, Concurrency, Priority, XBackendTrafficPolicySpec,
+    BackendTrafficPolicySpec, ClientTraffic as RawClient, ServerTraffic as RawServer,
+    XBackendTrafficPolicySpec,
 };
-use crate::policy::raw::{Located, did_you_mean};
+use crate::traffic::{OnBudgetExhausted, Traffic};
 
-/// Checks them, and returns the ids of those that nothing enforces: all of them.
+mod client;
+mod server;
+
+/// What one policy says of its target.
+struct Said<'e> {
+    id: RuleId,
+    client: Option<&'e RawClient>,
+    server: Option<&'e RawServer>,
+    /// Of an `XBackendTrafficPolicy`, which means 503 where no retry is left.
+    budget: Option<&'e XBackendTrafficPolicySpec>,
+}
+
+/// By service; one that no policy names is left out, and has the defaults.
 pub(super) fn check(
     ours: &[Entry<'_, BackendTrafficPolicySpec>],
     theirs: &[Entry<'_, XBackendTrafficPolicySpec>],
+    mesh: &MeshSettings,
+    services: impl Iterator<Item = ServiceId>,
     checker: &mut Checker<'_>,
-) -> Vec<String> {
-    let mut not_enforced = Vec::new();
-    let mut taken = BTreeMap::new();
+) -> BTreeMap<ServiceId, Traffic> {
+    let mut of_ours: BTreeMap<Target, Said<'_>> = BTreeMap::new();
     for entry in ours {
-        let id = format!("BackendTrafficPolicy/{}", entry.name());
-        targets(entry, &entry.spec.target_refs.0, &id, &mut taken, checker);
-        if let Some(breaker) = entry.spec.client.as_ref().and_then(|client| client.circuit_breaker.as_ref()) {
-            self::breaker(entry.file, breaker, checker);
+        if let Some(client) = &entry.spec.client {
+            client::relations(entry.file, client, checker);
         }
         if let Some(server) = &entry.spec.server {
-            if let Some(limit) = &server.concurrency {
-                concurrency(entry.file, limit, checker);
-            }
-            if let Some(priority) = server.queue.as_ref().and_then(|queue| queue.priority.as_ref()) {
-                self::priority(entry.file, priority, checker);
-            }
+            server::relations(entry.file, server, checker);
         }
-        not_enforced.push(id);
+        let said = |id| Said {
+            id,
+            client: entry.spec.client.as_ref(),
+            server: entry.spec.server.as_ref(),
+            budget: None,
+        };
+        let kind = ("BackendTrafficPolicy", Reach::ServicesNamespacesMesh);
+        say(entry, kind, &entry.spec.target_refs.0, said, mesh, &mut of_ours, checker);
     }
-    let mut taken = BTreeMap::new();
+    let mut of_theirs: BTreeMap<Target, Said<'_>> = BTreeMap::new();
     for entry in theirs {
-        let id = format!("XBackendTrafficPolicy/{}", entry.name());
-        targets(entry, &entry.spec.target_refs.0, &id, &mut taken, checker);
-        not_enforced.push(id);
+        let said = |id| Said { id, client: None, server: None, budget: Some(&entry.spec) };
+        let kind = ("XBackendTrafficPolicy", Reach::Services);
+        say(entry, kind, &entry.spec.target_refs.0, said, mesh, &mut of_theirs, checker);
     }
-    not_enforced
+    services
+        .filter_map(|service| {
+            let traffic = effective(&of_ours, &of_theirs, &service)?;
+            Some((service, traffic))
+        })
+        .collect()
 }
 
-/// A service has one policy of a kind: two could contradict each other.
-fn targets<S>(
-    entry: &Entry<'_, S>,
+/// A target has one policy of a kind: two could contradict each other.
+fn say<'e, S>(
+    entry: &'e Entry<'_, S>,
+    (kind, reach): (&'static str, Reach),
     refs: &[Located<TargetRef>],
-    id: &str,
-    taken: &mut BTreeMap<super::targets::Target, String>,
+    said: impl Fn(RuleId) -> Said<'e>,
+    mesh: &MeshSettings,
+    by_target: &mut BTreeMap<Target, Said<'e>>,
     checker: &mut Checker<'_>,
 ) {
-    for target in resolve(entry, refs, Reach::Services, "", checker) {
-        if let Some(other) = taken.insert(target, id.to_owned()) {
-            let message = format!("{other} applies to the same service");
-            checker.report(
-                entry.file,
-                &entry.metadata.name.place,
-                message,
-                "make one policy of them".to_owned(),
-            );
+    let place = &entry.metadata.name.place;
+    let targets = resolve(entry, refs, reach, mesh.id.as_str(), checker);
+    let Some(id) = checker.rule_id(&format!("{kind}/{}", entry.name()), entry.file, place) else { return };
+    for target in targets {
+        if let Some(other) = by_target.insert(target, said(id.clone())) {
+            let message = format!("{} applies to the same target", other.id);
+            checker.report(entry.file, place, message, "make one policy of them".to_owned());
         }
     }
 }
 
-fn breaker(file: &str, breaker: &CircuitBreaker, checker: &mut Checker<'_>) {
-    if let Some(open) = breaker.open.as_ref().filter(|open| open.value.max.0 < open.value.initial.0) {
-        let message = "`max` is below `initial`, so the wait could not grow";
-        checker.report(file, &open.place, message, "make `max` at least `initial`".to_owned());
-    }
-    if let Some(half_open) = &breaker.half_open {
-        let (probes, successes) = (half_open.value.max_probes.0, half_open.value.success_threshold.0);
-        if successes > probes {
-            let message =
-                format!("{probes} probes can never have {successes} successes, so it would not close");
-            checker.report(
-                file,
-                &half_open.place,
-                message,
-                format!("accepted: 1 to {probes} as successThreshold"),
-            );
+/// From the mesh to the service: the last one that sets a field wins.
+fn effective(
+    ours: &BTreeMap<Target, Said<'_>>,
+    theirs: &BTreeMap<Target, Said<'_>>,
+    service: &ServiceId,
+) -> Option<Traffic> {
+    let namespace = Target::Namespace(service.namespace().to_owned());
+    let own = Target::Service(service.clone());
+    let said = [ours.get(&Target::Mesh), ours.get(&namespace), theirs.get(&own), ours.get(&own)];
+    let mut traffic = Traffic::default();
+    let mut any = false;
+    for said in said.into_iter().flatten() {
+        any = true;
+        if let Some(given) = said.client {
+            traffic.client.id = Some(said.id.clone());
+            client::apply(&mut traffic.client, given);
+        }
+        if let Some(given) = said.server {
+            traffic.server.id = Some(said.id.clone());
+            server::apply(&mut traffic.server, given);
+        }
+        if let Some(budget) = said.budget {
+            traffic.client.id = Some(said.id.clone());
+            traffic.client.on_budget_exhausted = OnBudgetExhausted::Status503;
+            if let Some(given) = &budget.retry_constraint {
+                client::budget(&mut traffic.client.retry_budget, given);
+            }
         }
     }
-}
-
-fn concurrency(file: &str, limit: &Located<Concurrency>, checker: &mut Checker<'_>) {
-    let initial = limit.value.initial.0;
-    let min = limit.value.min.map_or(1, |min| min.0);
-    let max = limit.value.max.map_or(u32::MAX, |max| max.0);
-    if !(min..=max).contains(&initial) {
-        let message = format!("the limit begins at {initial}, outside of {min} to {max} where it must stay");
-        checker.report(file, &limit.place, message, "min <= initial <= max".to_owned());
-    }
-}
-
-fn priority(file: &str, priority: &Priority, checker: &mut Checker<'_>) {
-    let mut classes: Vec<&str> = Vec::new();
-    for class in &priority.classes.value.0 {
-        let name = class.value.0.as_str();
-        if classes.contains(&name) {
-            let message = format!("the class {name} is named twice");
-            checker.report(file, &class.place, message, "keep one of them".to_owned());
-        }
-        classes.push(name);
-    }
-    let default = priority.default.value.0.as_str();
-    if !classes.contains(&default) {
-        let message = format!("the default {default} is not among the classes");
-        checker.report(file, &priority.default.place, message, did_you_mean(default, &classes));
-    }
+    any.then_some(traffic)
 }

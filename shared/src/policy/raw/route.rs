@@ -33,7 +33,7 @@ record! {
         "backendRefs" backend_refs: List<Located<BackendRef>, 0, 16>,
         /// How long a request may take.
         "timeouts" timeouts: Option<Timeouts>,
-        /// Accepted, not enforced yet.
+        /// When it is sent again. Left out: never.
         "retry" retry: Option<Retry>,
         /// Refused.
         "sessionPersistence" session_persistence: NotBuilt,
@@ -165,7 +165,8 @@ record! {
 }
 
 record! {
-    /// Retries. Accepted, not enforced yet.
+    /// Retries, of methods that are idempotent, or with an `Idempotency-Key`. After a connection failure or a reset too,
+    /// whatever `codes` says.
     Retry {
         /// Answers after which is retried.
         "codes" codes: List<Int<400, 599>, 0, 64>,
@@ -177,8 +178,8 @@ record! {
 }
 
 record! {
-    /// Routes gRPC calls for a service (`gateway.networking.k8s.io/v1`). Retries are annotations of ours, accepted and not
-    /// enforced yet: `retry.outrider.mesh/grpc`, `/attempts`, `/backoff`, `/require-idempotency-key`.
+    /// Routes gRPC calls for a service (`gateway.networking.k8s.io/v1`). Retries are annotations of ours,
+    /// since it has no field for them: `retry.outrider.mesh/grpc`, `/attempts`, `/backoff`, `/require-idempotency-key`.
     GrpcRouteSpec {
         /// Services that the route belongs to.
         "parentRefs" parent_refs: List<Located<ParentRef>, 1, 32>,

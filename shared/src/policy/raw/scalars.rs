@@ -220,6 +220,11 @@ pub(in crate::policy) struct DurationWithin<const MIN_MS: u32, const MAX_MS: u32
 impl<const MIN_MS: u32, const MAX_MS: u32> DurationWithin<MIN_MS, MAX_MS> {
     const MIN: GepDuration = GepDuration::from_millis(MIN_MS);
     const MAX: GepDuration = GepDuration::from_millis(MAX_MS);
+
+    pub fn gep(self) -> GepDuration {
+        let ms = u32::try_from(self.0.as_millis()).expect("its bound is a u32 of milliseconds");
+        GepDuration::from_millis(ms)
+    }
 }
 
 impl<const MIN_MS: u32, const MAX_MS: u32> Raw for DurationWithin<MIN_MS, MAX_MS> {

@@ -1,17 +1,17 @@
-//! `BackendTrafficPolicy` and Gateway API's `XBackendTrafficPolicy`: how a backend is called and protected. Checked in full
-//! and without effect yet.
+//! `BackendTrafficPolicy` and Gateway API's `XBackendTrafficPolicy`: how a backend is called and protected.
 
 use super::targets::TargetRef;
 use super::{DurationWithin, HttpCode, Int, List, Located, NotBuilt, Ratio};
 use crate::policy::raw::authorization::SpiffeText;
 use crate::policy::raw::metadata::Label;
-use crate::policy::raw::route::{GrpcCodeWord, HeaderName};
+use crate::policy::raw::route::{GrpcCodeWord, GrpcServiceName, HeaderName, PathText};
 
 /// What breaker, queue and budget wait for: 1 ms to 1 h.
 type Wait = DurationWithin<1, 3_600_000>;
 
 record! {
-    /// Limits retries towards a service (`gateway.networking.x-k8s.io/v1alpha1`, as it stands). Not enforced yet.
+    /// Limits retries towards a service (`gateway.networking.x-k8s.io/v1alpha1`, as it stands); when no retry is left the caller
+    /// gets 503. Of two policies of one service, `BackendTrafficPolicy` wins field by field.
     XBackendTrafficPolicySpec {
         /// Services.
         "targetRefs" target_refs: List<Located<TargetRef>, 1, 16>,
@@ -23,7 +23,7 @@ record! {
 }
 
 record! {
-    /// How a service is called and protected. Not enforced yet.
+    /// How a service is called and protected. What is left out has the product's default, as it has without any policy.
     BackendTrafficPolicySpec {
         /// Services.
         "targetRefs" target_refs: List<Located<TargetRef>, 1, 16>,
@@ -39,12 +39,16 @@ record! {
     ClientTraffic {
         /// How many retries are allowed.
         "retryConstraint" retry_constraint: Option<RetryConstraint>,
-        /// What the caller gets when no retry is left.
+        /// What the caller gets when no retry is left; `LastAnswer` where it is left out.
         "onBudgetExhausted" on_budget_exhausted: Option<OnBudgetExhausted>,
         /// When an endpoint or the service is no longer called.
         "circuitBreaker" circuit_breaker: Option<CircuitBreaker>,
         /// How an endpoint is chosen.
         "loadBalancing" load_balancing: Option<LoadBalancing>,
+        /// How many requests one sidecar has under way to the service. Left out: as many as the sidecar takes at all.
+        "concurrency" concurrency: Option<Located<Concurrency>>,
+        /// Asks each endpoint by itself whether it is well. Left out: nobody asks.
+        "healthCheck" health_check: Option<Located<HealthCheck>>,
     }
 }
 
@@ -81,23 +85,24 @@ record! {
 record! {
     /// A circuit breaker.
     CircuitBreaker {
-        /// What opens: one endpoint, or the whole service.
+        /// What opens: one endpoint, or the whole service. `Endpoint` where it is left out.
         "scope" scope: Option<BreakerScope>,
-        /// Over what ratios are counted.
+        /// Over what ratios are counted; 10 s, and 20 requests at least, where it is left out.
         "window" window: Option<BreakerWindow>,
-        /// Opens at this share of failures in the window.
+        /// Opens at this share of failures in the window; 0.5 where it is left out, 0: no share of failures opens it.
         "failureRatio" failure_ratio: Option<Ratio>,
         /// Opens at this share of slow calls in the window.
         "slowCall" slow_call: Option<SlowCall>,
         /// Opens after so many failures without a success between.
         "consecutiveFailures" consecutive_failures: Option<Int<1, 10_000>>,
-        /// How long it stays open.
+        /// How long it stays open; from 1 s to 30 s where it is left out.
         "open" open: Option<Located<OpenWait>>,
-        /// How it closes again.
+        /// How it closes again; after 2 successes of at most 3 probes at once where it is left out.
         "halfOpen" half_open: Option<Located<HalfOpen>>,
-        /// What counts as a failure.
+        /// What counts as a failure; 502 to 504, UNAVAILABLE and DEADLINE_EXCEEDED where it is left out. Timeouts, resets and
+        /// failed connections always count, a client that went away never does.
         "failureWhen" failure_when: Option<FailureWhen>,
-        /// The share of endpoints that may be open at once; beyond it all are used.
+        /// The share of endpoints that may be left out at once; beyond it all are used. 0.5 where it is left out.
         "maxEjected" max_ejected: Option<Ratio>,
     }
 }
@@ -109,7 +114,7 @@ record! {
         "type" kind: WindowType,
         /// How long it is.
         "duration" duration: Wait,
-        /// No ratio opens the breaker below so many requests.
+        /// No ratio opens the breaker below so many requests; 20 where it is left out.
         "minRequests" min_requests: Option<Int<1, 1_000_000>>,
     }
 }
@@ -131,7 +136,7 @@ record! {
         "initial" initial: Wait,
         /// At most; not below `initial`.
         "max" max: Wait,
-        /// The share of it that is drawn at random.
+        /// The share of it that is drawn at random; 0.5 where it is left out.
         "jitter" jitter: Option<Ratio>,
     }
 }
@@ -153,13 +158,17 @@ record! {
         "httpCodes" http_codes: List<HttpCode, 0, 64>,
         /// gRPC statuses.
         "grpcCodes" grpc_codes: List<GrpcCodeWord, 0, 17>,
+        /// Whether what the far sidecar refused on purpose, by its limit or its queue, counts too; `false` where it is left
+        /// out.
+        "shed" shed: Option<bool>,
     }
 }
 
 record! {
     /// Load balancing.
     LoadBalancing {
-        /// `PeakEWMA`: the less loaded of two, by latency and requests under way.
+        /// `PeakEWMA`: the better of two at random, by latency and requests under way; `LeastRequest`: by requests under way
+        /// alone; `RoundRobin`: one after the other.
         "algorithm" algorithm: LoadBalancingAlgorithm,
     }
 }
@@ -167,9 +176,9 @@ record! {
 record! {
     /// What the service's own sidecars do.
     ServerTraffic {
-        /// How many requests the app gets at once.
+        /// How many requests the app gets at once. Left out: learnt, from 64, between 4 and 1,024.
         "concurrency" concurrency: Option<Located<Concurrency>>,
-        /// Where requests above that wait.
+        /// Where requests above that wait. Left out: 256 of them, 250 ms at most.
         "queue" queue: Option<Queue>,
     }
 }
@@ -177,13 +186,14 @@ record! {
 record! {
     /// A concurrency limit; `min` <= `initial` <= `max`.
     Concurrency {
-        /// How the limit moves.
+        /// `Fixed`: stays at `initial`; `AIMD`: grows by one while all goes well, shrinks by a tenth at overload; `Gradient`:
+        /// by the least latency seen, compared with the present one.
         "algorithm" algorithm: ConcurrencyAlgorithm,
         /// Where it begins.
         "initial" initial: Int<1, 100_000>,
-        /// The least.
+        /// The least; 1 where it is left out.
         "min" min: Option<Int<1, 100_000>>,
-        /// The most.
+        /// The most; 1,024 where it is left out, or `initial` if that is more.
         "max" max: Option<Int<1, 100_000>>,
     }
 }
@@ -191,15 +201,15 @@ record! {
 record! {
     /// A queue in front of the app.
     Queue {
-        /// Requests that wait at most.
+        /// Requests that wait at most; 0: none waits.
         "maxDepth" max_depth: Int<0, 100_000>,
-        /// How long each waits at most.
+        /// How long each waits at most; `250ms` where it is left out.
         "maxWait" max_wait: Option<Wait>,
-        /// Inside a class.
+        /// Inside a class; `Deadline` where it is left out.
         "order" order: Option<QueueOrder>,
-        /// What is dropped early.
+        /// What is dropped early, beside what cannot be answered before its deadline; `None` where it is left out.
         "drop" drop: Option<QueueDrop>,
-        /// Among whom the queue is shared evenly.
+        /// Among whom the queue is shared evenly; `Peer` where it is left out.
         "fairBy" fair_by: Option<FairBy>,
         /// Classes of requests.
         "priority" priority: Option<Priority>,
@@ -207,16 +217,55 @@ record! {
 }
 
 record! {
-    /// Classes of requests: the first goes first.
+    /// Classes of requests: the first goes first, or each gets its share by `weights`.
     Priority {
         /// Names the class.
         "header" header: HeaderName,
         /// Each once.
         "classes" classes: Located<List<Located<Label>, 1, 16>>,
+        /// One for each class. Left out: a class waits until those before it have nobody waiting.
+        "weights" weights: Option<Located<List<Int<1, 1_000>, 1, 16>>>,
         /// Of requests that name none; one of `classes`.
         "default" default: Located<Label>,
-        /// Whose header is believed.
+        /// Whose header is believed. Of all others, and where a request came with a class from the sidecar before, that class
+        /// counts.
         "trustedFrom" trusted_from: List<SpiffeText, 0, 64>,
+    }
+}
+
+record! {
+    /// Asks each endpoint whether it is well. Exactly one of `http`, `grpc`, `tcp`.
+    HealthCheck {
+        /// `GET` of a path; a status from 200 to 399 is well.
+        "http" http: Option<HttpHealthCheck>,
+        /// `grpc.health.v1.Health/Check`; SERVING is well.
+        "grpc" grpc: Option<GrpcHealthCheck>,
+        /// A connection to the sidecar, and its handshake; `true`.
+        "tcp" tcp: Option<bool>,
+        /// `5s` where it is left out.
+        "interval" interval: Option<DurationWithin<100, 3_600_000>>,
+        /// Of one answer; `1s` where it is left out.
+        "timeout" timeout: Option<DurationWithin<10, 60_000>>,
+        /// Failures in a row until an endpoint is left out; `3` where it is left out.
+        "unhealthyThreshold" unhealthy_threshold: Option<Int<1, 100>>,
+        /// Successes in a row until it is used again; `2` where it is left out.
+        "healthyThreshold" healthy_threshold: Option<Int<1, 100>>,
+    }
+}
+
+record! {
+    /// A health check over HTTP.
+    HttpHealthCheck {
+        /// Where it asks.
+        "path" path: PathText,
+    }
+}
+
+record! {
+    /// A health check over gRPC.
+    GrpcHealthCheck {
+        /// Left out: of the server as a whole.
+        "service" service: Option<GrpcServiceName>,
     }
 }
 
@@ -247,6 +296,8 @@ choice! {
     /// A way to choose an endpoint.
     LoadBalancingAlgorithm {
         "PeakEWMA" => PeakEwma,
+        "LeastRequest" => LeastRequest,
+        "RoundRobin" => RoundRobin,
     }
 }
 

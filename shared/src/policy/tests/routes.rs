@@ -130,10 +130,13 @@ fn the_older_route_comes_first_and_then_the_name_decides() {
 }
 
 #[test]
-fn gateway_apis_own_backend_policy_is_checked_and_listed_as_not_enforced() {
+fn gateway_apis_own_backend_policy_bounds_retries_and_means_503() {
     let text = SERVICES.to_owned()
         + "apiVersion: gateway.networking.x-k8s.io/v1alpha1\nkind: XBackendTrafficPolicy\n\
            metadata: {name: budget, namespace: shop}\nspec:\n  targetRefs: [{group: \"\", kind: Service, name: web}]\n  \
            retryConstraint: {budget: {percent: 20, interval: 10s}, minRetryRate: {count: 3, interval: 1s}}\n";
-    assert_eq!(policy_of(&text).not_enforced(), ["XBackendTrafficPolicy/budget"]);
+    let policy = policy_of(&text);
+    let client = &policy.traffic(&id("shop/web")).expect("named").client;
+    assert_eq!((client.retry_budget.percent, client.retry_budget.rate_min_count), (20, 3));
+    assert_eq!(client.on_budget_exhausted, crate::traffic::OnBudgetExhausted::Status503);
 }

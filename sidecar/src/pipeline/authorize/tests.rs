@@ -71,6 +71,7 @@ fn compile(default: DefaultAuthorization, policies: Vec<AuthorizationPolicy>) ->
         forwarded: Forwarded::default(),
     };
     let local = LocalService {
+        traffic: None,
         service: ServiceId::new("shop", "payments").unwrap(),
         identity: "spiffe://shop.local/ns/shop/sa/payments".parse().unwrap(),
         ports: vec![],

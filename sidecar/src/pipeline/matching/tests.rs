@@ -22,6 +22,7 @@ fn service(id: &str) -> ServiceId {
 
 fn directory(id: &str, ports: &[u16]) -> DirectoryService {
     DirectoryService {
+        traffic: None,
         service: service(id),
         identity: format!("spiffe://shop.local/ns/{}", id.replace('/', "/sa/")).parse().unwrap(),
         ports: ports.iter().map(|&port| DirectoryPort { port, app_protocol: AppProtocol::Http1 }).collect(),
@@ -43,6 +44,7 @@ fn snapshot(routes: Vec<Route>) -> Snapshot {
             forwarded: Forwarded::default(),
         },
         local: LocalService {
+            traffic: None,
             service: service("shop/frontend"),
             identity: "spiffe://shop.local/ns/shop/sa/frontend".parse().unwrap(),
             ports: vec![LocalPort {
@@ -71,7 +73,6 @@ fn snapshot(routes: Vec<Route>) -> Snapshot {
         ],
         routes,
         tracing: Tracing::default(),
-        not_enforced: vec![],
     }
 }
 
@@ -111,6 +112,7 @@ fn backend(id: &str, port: u16, weight: u32) -> Backend {
 
 fn rule(id: &str, matches: Vec<RouteMatch>) -> RouteRule {
     RouteRule {
+        retry: None,
         id: id.parse().unwrap(),
         matches,
         request_headers: HeaderChanges::default(),
@@ -118,7 +120,6 @@ fn rule(id: &str, matches: Vec<RouteMatch>) -> RouteRule {
         request_timeout: None,
         backend_request_timeout: None,
         backends: vec![backend("shop/orders", 8080, 1)],
-        not_enforced: vec![],
     }
 }
 

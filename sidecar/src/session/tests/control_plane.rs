@@ -130,6 +130,7 @@ pub fn snapshot(sequence: u64) -> Snapshot {
             forwarded: Forwarded::default(),
         },
         local: LocalService {
+            traffic: None,
             service: "shop/orders".parse().expect("an id"),
             identity: ORDERS.parse().expect("an id"),
             ports: Vec::new(),
@@ -140,7 +141,6 @@ pub fn snapshot(sequence: u64) -> Snapshot {
         directory: Vec::new(),
         routes: Vec::new(),
         tracing: Tracing::default(),
-        not_enforced: Vec::new(),
     }
 }
 

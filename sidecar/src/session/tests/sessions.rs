@@ -391,11 +391,17 @@ async fn a_credential_of_a_mesh_that_was_made_anew_is_spent_at_once() {
 async fn a_snapshot_of_five_mebibytes_goes_through() {
     let (keys, home) = (Keys::new(), TempDir::new().unwrap());
     let (mut control_plane, _session, recorder) = in_force(&keys, &home).await;
-    let large = Snapshot { not_enforced: vec!["x".repeat(1_000); 5_300], ..snapshot(6) };
+    let mut large = snapshot(6);
+    large.local.upstreams = (0..60_000)
+        .map(|n| format!("a-namespace-of-some-length-{n}/{}", "x".repeat(63)).parse().unwrap())
+        .collect();
     assert!(serde_json::to_string(&large).unwrap().len() > 5 << 20);
     control_plane.say(keys.push(&large));
     assert_eq!(control_plane.hear().await, FromSidecar::Ack { version: version(6) });
-    assert_eq!(recorder.snapshots.borrow().last().map(|snapshot| snapshot.not_enforced.len()), Some(5_300));
+    assert_eq!(
+        recorder.snapshots.borrow().last().map(|snapshot| snapshot.local.upstreams.len()),
+        Some(60_000)
+    );
 }
 
 #[actix_rt::test]

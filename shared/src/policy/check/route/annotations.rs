@@ -1,15 +1,23 @@
-//! Retries of gRPC, which `GRPCRoute` has no field for yet: annotations of ours, checked and without effect.
+//! Retries of gRPC, which `GRPCRoute` has no field for yet: annotations of ours.
 
 use super::super::{Checker, Entry};
+use super::rules::{ATTEMPTS, BACKOFF};
 use crate::policy::raw::did_you_mean;
 use crate::policy::raw::route::{GrpcRouteSpec, HttpRouteSpec};
-use crate::units::GepDuration;
+use crate::traffic::Retry;
+use crate::units::BadDuration;
 
 const RETRY: &str = "retry.outrider.mesh/";
 const KEYS: [&str; 4] = ["grpc", "attempts", "backoff", "require-idempotency-key"];
 /// Codes after which a call may be retried, as gRPC's own retry policy writes them.
-const CODES: [&str; 6] =
-    ["cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable", "aborted"];
+const CODES: [(&str, u8); 6] = [
+    ("cancelled", 1),
+    ("deadline-exceeded", 4),
+    ("internal", 13),
+    ("resource-exhausted", 8),
+    ("unavailable", 14),
+    ("aborted", 10),
+];
 /// Retries beside the first attempt; Gateway API bounds an `HTTPRoute`'s nowhere, we do both.
 const ATTEMPTS_MAX: u32 = 100;
 
@@ -25,36 +33,58 @@ pub(super) fn of_http(entry: &Entry<'_, HttpRouteSpec>, checker: &mut Checker<'_
     }
 }
 
-/// What every rule of the route has without effect.
-pub(super) fn of_grpc(entry: &Entry<'_, GrpcRouteSpec>, checker: &mut Checker<'_>) -> Vec<String> {
-    let mut not_enforced = Vec::new();
+/// Holds for every rule of the route; `None`: none of them is retried.
+pub(super) fn of_grpc(entry: &Entry<'_, GrpcRouteSpec>, checker: &mut Checker<'_>) -> Option<Retry> {
+    let mut retry = Retry {
+        attempts: ATTEMPTS,
+        http: Vec::new(),
+        grpc: Vec::new(),
+        backoff: BACKOFF,
+        idempotency_key_required: false,
+    };
+    let mut any = false;
     for (key, value) in &entry.metadata.annotations.0 {
         let Some(name) = key.strip_prefix(RETRY) else {
             refuse_ours(entry, key, checker);
             continue;
         };
-        let given = value.value.as_str();
-        let refusal = match name {
-            "grpc" => given
-                .split(',')
-                .map(str::trim)
-                .find(|code| !CODES.contains(code))
-                .map(|code| (format!("unknown code `{code}`"), did_you_mean(code, &CODES))),
-            "attempts" => (!given.parse().is_ok_and(|n: u32| n <= ATTEMPTS_MAX)).then(|| {
-                (format!("{given:?} is out of range"), Some(format!("accepted: \"0\" to \"{ATTEMPTS_MAX}\"")))
-            }),
-            "backoff" => given.parse::<GepDuration>().err().map(|bad| (bad.to_string(), None)),
-            "require-idempotency-key" => (!matches!(given, "true" | "false")).then(|| {
-                (format!("unknown value `{given}`"), Some("accepted: \"true\", \"false\"".to_owned()))
-            }),
-            _ => Some((format!("unknown annotation `{key}`"), did_you_mean(name, &KEYS))),
-        };
-        match refusal {
-            Some((message, help)) => checker.report(entry.file, &value.place, message, help),
-            None => not_enforced.push(key.clone()),
+        any = true;
+        if let Err((message, help)) = set(&mut retry, name, value.value.as_str()) {
+            checker.report(entry.file, &value.place, message, help);
         }
     }
-    not_enforced
+    any.then_some(retry)
+}
+
+/// What is wrong, and what would be right.
+type Refusal = (String, Option<String>);
+
+fn set(retry: &mut Retry, name: &str, given: &str) -> Result<(), Refusal> {
+    match name {
+        "grpc" => {
+            for word in given.split(',').map(str::trim) {
+                let code = CODES.iter().find(|(known, _)| *known == word);
+                let words = CODES.map(|(known, _)| known);
+                let (_, code) =
+                    code.ok_or_else(|| (format!("unknown code `{word}`"), did_you_mean(word, &words)))?;
+                retry.grpc.push(*code);
+            }
+        }
+        "attempts" => {
+            let attempts = given.parse().ok().filter(|attempts| *attempts <= ATTEMPTS_MAX);
+            retry.attempts = attempts.ok_or_else(|| {
+                (format!("{given:?} is out of range"), Some(format!("accepted: \"0\" to \"{ATTEMPTS_MAX}\"")))
+            })?;
+        }
+        "backoff" => retry.backoff = given.parse().map_err(|bad: BadDuration| (bad.to_string(), None))?,
+        "require-idempotency-key" => {
+            retry.idempotency_key_required = given.parse().map_err(|_| {
+                (format!("unknown value `{given}`"), Some("accepted: \"true\", \"false\"".to_owned()))
+            })?;
+        }
+        _ => return Err((format!("unknown annotation `{RETRY}{name}`"), did_you_mean(name, &KEYS))),
+    }
+    Ok(())
 }
 
 /// An annotation in our own domain that nothing reads is a mistake; others' are left alone.
