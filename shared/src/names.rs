@@ -37,6 +37,17 @@ pub mod header {
     pub const EXPLAIN: &str = "outrider-explain";
     /// Answer: the way that the request took, as JSON.
     pub const WAY: &str = "outrider-way";
+    /// Request: milliseconds that remain until the caller's deadline.
+    pub const TIMEOUT: &str = "outrider-timeout";
+    /// Request: the class that it is in, by name.
+    pub const CLASS: &str = "outrider-class";
+    /// Request: which attempt this is, from the second on.
+    pub const ATTEMPT: &str = "outrider-attempt";
+    /// Answer: a failure for which retries were spent already; whoever sees it does not retry.
+    pub const RETRIED: &str = "outrider-retried";
+    /// Request, to the app: names what the sidecar keeps of it; an app that sends it on with its own calls passes deadline
+    /// and class on.
+    pub const CONTEXT: &str = "outrider-context";
     /// Stripped from apps and from outside; set for the app to the peer's identity.
     pub const XFCC: &str = "x-forwarded-client-cert";
 }

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod contexts;
 pub mod drain;
 pub mod edges;
 pub mod egress;

@@ -13,6 +13,7 @@ use outrider_shared::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::contexts::Contexts;
 use crate::drain::{self, Phase};
 use crate::edges::certificates::{self, Certificates};
 use crate::edges::{Edges, TlsByPort};
@@ -69,6 +70,8 @@ pub struct Node {
     /// Connections closed at once, since their address had as many as it may have.
     pub refused_by_address: Arc<Counter>,
     pub tracer: Tracer,
+    /// What requests under way have brought with them.
+    pub contexts: Arc<Contexts>,
     /// The app's port answers to neighbours too.
     pub bypassable: AtomicBool,
     pub finish: Finish,
@@ -153,6 +156,7 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         stats: StatsRegistry::new(),
         refused_by_address: Arc::default(),
         tracer: Tracer::from_environment(&identity)?,
+        contexts: Arc::default(),
         bypassable: AtomicBool::new(false),
         finish: Finish { outside: watch::channel(false).0, app: watch::channel(false).0 },
         phase: watch::channel(Phase::Serving).0,
@@ -273,7 +277,8 @@ impl session::Effects for Effects {
         let table = Table::compile(&snapshot).map_err(|unusable| unusable.reasons)?;
         self.edges.adopt(&snapshot.local.edges)?;
         // The directory first: a table that names a service must find it there.
-        let directory = Directory { services: snapshot.directory.clone() };
+        let directory =
+            Directory { services: snapshot.directory.clone(), app: snapshot.local.traffic.clone() };
         if let Err(error) = self.node.supervisor.try_send(directory) {
             return Err(vec![format!("the upstreams' supervisor takes no directory: {error}")]);
         }

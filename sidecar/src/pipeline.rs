@@ -29,6 +29,7 @@ pub mod rejection;
 pub mod route;
 pub mod trace;
 pub mod upgrade;
+pub mod urgency;
 pub mod way;
 
 use std::rc::Rc;
@@ -72,7 +73,10 @@ async fn send_out(
     record: &mut Record,
 ) -> Result<Forwarded, Refused> {
     let published = app.shard.published().ok_or(Rejection::NotReady)?;
-    let mut accepted = Accepted::from_app(request, published.table.paths())?;
+    let (mut accepted, cause) = {
+        let contexts = &app.shard.node.contexts;
+        Accepted::from_app(request, published.table.paths(), contexts, record.started())?
+    };
     record.trace = Trace::outbound(&published, &app.shard.node.tracer, &mut accepted, record.started());
     let found = match find::service(app, &published.table, accepted, record)? {
         Asked::Service(found) => found,
@@ -82,10 +86,11 @@ async fn send_out(
             return Box::pin(sent).await;
         }
     };
-    let mut routed = route::route(&app.shard, &published, found, record).await?;
+    let mut routed = route::route(&app.shard, &published, found, cause, record).await?;
     let mut tried = Tried::new();
     loop {
-        let admitted = admit::to_upstream(&routed.share, record).await.map_err(|why| routed.refused(why))?;
+        let admitted = admit::to_upstream(&routed.share, routed.urgency.deadline, &app.peer, record).await;
+        let admitted = admitted.map_err(|why| routed.refused(why))?;
         let chosen = choose::endpoint(&app.shard, &routed, admitted, &tried);
         let chosen = chosen.map_err(|why| routed.refused(why))?;
         let address = chosen.address();
@@ -128,7 +133,7 @@ async fn take_in(
     let identified = from.identify(&published, request, record)?;
     let found = find::port(from, &published.table, identified, record)?;
     let authorized = authorized::authorize(from, found, record)?;
-    let admitted = admit::to_app(&from.shard, authorized, record).await?;
+    let admitted = admit::to_app(from, authorized, record).await?;
     forward::to_app(from, admitted, record, interim).await
 }
 

@@ -66,6 +66,8 @@ pub struct Shard {
     shares: RefCell<HashMap<ServiceId, Rc<Share>>>,
     app_ports: RefCell<HashMap<u16, Rc<AppPort>>>,
     pub egress: Egress,
+    /// The app itself, as whoever waits in a queue of its sidecar.
+    pub own: Arc<str>,
 }
 
 /// A port of the local app as a shard sees it.
@@ -88,6 +90,7 @@ impl Shard {
             shares: RefCell::default(),
             app_ports: RefCell::default(),
             egress,
+            own: Arc::from("app"),
         })
     }
 

@@ -17,26 +17,32 @@
 //! Messages in: [`machine::Input`], [`actor::Lease`]. Out: [`Snapshot`] by `ArcSwap`.
 
 pub mod actor;
+pub mod admission;
 pub mod balance;
 pub mod lease;
 pub mod machine;
+pub mod queue;
+pub mod settings;
 pub mod share;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
+pub mod wait;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use actix::Addr;
+use actix::{Addr, Handler, Message};
 use arc_swap::ArcSwap;
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 
 use actor::UpstreamActor;
-use lease::Leases;
+use lease::{Leases, Returned};
+use settings::Settings;
+use wait::Ask;
 
 /// Which upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +71,7 @@ pub struct Snapshot {
     pub incarnation: u64,
     /// What each endpoint must prove; `None` for the app.
     pub identity: Option<SpiffeId>,
+    pub settings: Arc<Settings>,
     pub endpoints: Vec<EndpointState>,
 }
 
@@ -99,7 +106,17 @@ pub struct Upstream {
     pub actor: ArcSwap<Addr<UpstreamActor>>,
     /// Events that found its mailbox full, or the actor gone.
     pub mailbox_full: AtomicU64,
+    /// Who has asked for a permit and was not heard yet, by class.
+    pub pending: [AtomicU32; CLASSES_MAX],
+    /// The actor is to hear of permits that came back, and has not yet.
+    pub return_told: AtomicBool,
 }
+
+/// Classes that policy may have.
+pub const CLASSES_MAX: usize = 16;
+/// Of one class, on their way to the actor: a class that floods it takes no room from others. 128: at 5 µs each, what it
+/// hears within a millisecond.
+pub const PENDING_MAX: u32 = 128;
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,13 +127,51 @@ impl fmt::Debug for Upstream {
 impl Upstream {
     /// Tells the actor. Where its mailbox is full or it is being started anew the event is lost: the next failure tells it
     /// again, and until then the shard's own view of the endpoint holds.
-    pub fn tell(&self, input: machine::Input) {
-        if let Err(error) = self.actor.load().try_send(input) {
-            self.mailbox_full.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(upstream = %self.key, %error, "an event was not taken");
+    pub fn tell<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        UpstreamActor: Handler<M>,
+    {
+        // Nobody waits for an answer.
+        let _lost = self.try_tell(message);
+    }
+
+    /// Asks for a permit; `Err`: too many of its class ask already, or the actor is gone.
+    pub fn ask(&self, asking: Ask) -> Result<(), Unheard> {
+        let pending = &self.pending[asking.class.min(CLASSES_MAX - 1)];
+        if pending.fetch_add(1, Ordering::Relaxed) < PENDING_MAX && self.try_tell(asking).is_ok() {
+            return Ok(());
+        }
+        pending.fetch_sub(1, Ordering::Relaxed);
+        Err(Unheard)
+    }
+
+    /// A permit of `shard` comes back.
+    pub fn give_back(&self, shard: usize) {
+        if self.leases.give_back(shard) == Returned::Awaited
+            && !self.return_told.swap(true, Ordering::SeqCst)
+            && self.try_tell(wait::Returned).is_err()
+        {
+            self.return_told.store(false, Ordering::SeqCst);
         }
     }
+
+    fn try_tell<M>(&self, message: M) -> Result<(), Unheard>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        UpstreamActor: Handler<M>,
+    {
+        self.actor.load().try_send(message).map_err(|error| {
+            self.mailbox_full.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(upstream = %self.key, %error, "a message was not taken");
+            Unheard
+        })
+    }
 }
+
+/// The actor's mailbox is full, or it is being started anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unheard;
 
 /// Every upstream in use, by key; a new map for each change, which is rare.
 pub type UpstreamMap = std::collections::HashMap<Key, Arc<Upstream>>;

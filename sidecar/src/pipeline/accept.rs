@@ -1,5 +1,7 @@
 //! The head of a request, read once: what it is, what it asks for, and how it was spoken.
 
+use std::time::Instant;
+
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
@@ -11,6 +13,8 @@ use super::matching::RequestView;
 use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
 use super::upgrade::Tunnel;
+use super::urgency::{Found, Urgency};
+use crate::contexts::{Contexts, TraceKey};
 use crate::leg::body::Body;
 
 /// A request that has passed so many pairs of sidecars goes round in circles.
@@ -77,28 +81,45 @@ pub struct Accepted {
     pub(super) explain: bool,
     /// What a peer asks for, as `namespace/name:port`; from other sidecars only.
     pub(super) asked: Option<HeaderValue>,
+    pub(super) urgency: Urgency,
+}
+
+/// Which request a call of the app belongs to, as far as the app says.
+#[derive(Debug, Clone, Copy)]
+pub struct Cause {
+    pub key: Option<TraceKey>,
+    pub found: Found,
 }
 
 impl Accepted {
     /// From the own app.
-    pub fn from_app(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
+    pub fn from_app(
+        request: Request<Body>,
+        paths: Mode,
+        contexts: &Contexts,
+        now: Instant,
+    ) -> Result<(Self, Cause), Rejection> {
         let explain = request.headers().contains_key(&EXPLAIN);
         let mut accepted = Self::read(request, paths)?;
-        accepted.hops = hops(&accepted.head.headers)?;
-        headers::strip_reserved(&mut accepted.head.headers);
+        let fields = &mut accepted.head.headers;
+        accepted.hops = hops(fields)?;
+        let (urgency, cause, found) = Urgency::of_apps_call(fields, contexts, now);
+        headers::strip_reserved(fields);
         accepted.explain = explain;
-        Ok(accepted)
+        accepted.urgency = urgency;
+        Ok((accepted, Cause { key: cause, found }))
     }
 
     /// From outside the mesh, at an edge.
-    pub fn from_outside(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
+    pub fn from_outside(request: Request<Body>, paths: Mode, now: Instant) -> Result<Self, Rejection> {
         let mut accepted = Self::read(request, paths)?;
         headers::strip_reserved(&mut accepted.head.headers);
+        accepted.urgency = Urgency::received(&accepted.head.headers, now);
         Ok(accepted)
     }
 
     /// From another sidecar, whose fields of the mesh are believed since it has proved who it is.
-    pub fn from_peer(request: Request<Body>, paths: Mode) -> Result<Self, Rejection> {
+    pub fn from_peer(request: Request<Body>, paths: Mode, now: Instant) -> Result<Self, Rejection> {
         let mut accepted = Self::read(request, paths)?;
         let fields = &mut accepted.head.headers;
         accepted.hops = hops(fields)?;
@@ -107,6 +128,7 @@ impl Accepted {
             accepted.form = Form::parse(form).ok_or(Rejection::MalformedTarget)?;
         }
         accepted.explain = fields.contains_key(&EXPLAIN);
+        accepted.urgency = Urgency::received(fields, now);
         headers::strip_reserved(fields);
         Ok(accepted)
     }
@@ -127,7 +149,19 @@ impl Accepted {
         let given = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let target = NormalTarget::new(given, paths).map_err(Rejection::from)?;
         headers::remove_hop_by_hop(&mut head.headers);
-        Ok(Self { head, body, authority, form, hops: 0, target, tunnel, explain: false, asked: None })
+        let urgency = Urgency::default();
+        Ok(Self {
+            head,
+            body,
+            authority,
+            form,
+            hops: 0,
+            target,
+            tunnel,
+            explain: false,
+            asked: None,
+            urgency,
+        })
     }
 }
 

@@ -3,12 +3,16 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::accept::Accepted;
 use super::authorized::Authorized;
+use super::identify::InboundConnection;
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
-use crate::shard::{AppPort, Shard};
+use crate::shard::AppPort;
+use crate::upstream::queue::{Cause, PeerKey};
 use crate::upstream::share::{Permit, Share};
+use crate::upstream::wait::{Asks, NoPermit};
 
 /// Outbound: one more request may be under way.
 pub struct Admitted {
@@ -22,27 +26,65 @@ pub struct AdmittedToApp<'t> {
     pub(super) permit: Permit,
 }
 
-pub async fn to_upstream(share: &Rc<Share>, record: &mut Record) -> Result<Admitted, Rejection> {
-    let permit = permit(share, record).await?;
+/// Where the caller's own limit has a queue, all requests of the app are of one class and one peer.
+pub async fn to_upstream(
+    share: &Rc<Share>,
+    deadline: Option<Instant>,
+    own: &PeerKey,
+    record: &mut Record,
+) -> Result<Admitted, Rejection> {
+    let permit = permit(share, Asks { class: 0, peer: own, deadline }, record).await?;
     Ok(Admitted { permit })
 }
 
 pub async fn to_app<'t>(
-    shard: &Shard,
-    authorized: Authorized<'t>,
+    from: &InboundConnection,
+    mut authorized: Authorized<'t>,
     record: &mut Record,
 ) -> Result<AdmittedToApp<'t>, Refused> {
-    let app = shard.app_port(authorized.found.local.target_port).await.ok_or(Rejection::NotReady)?;
-    let permit = permit(&app.share, record).await?;
+    let app = from.shard.app_port(authorized.found.local.target_port).await.ok_or(Rejection::NotReady)?;
+    let found = &mut authorized.found;
+    let Accepted { head, urgency, .. } = &mut found.identified.accepted;
+    let class = found.table.classes().map_or(0, |classes| {
+        let (class, name) = classes.of(&found.identified.principal, &head.headers, urgency.class.as_ref());
+        urgency.class = Some(name);
+        class
+    });
+    let asks = Asks { class, peer: &from.peer, deadline: urgency.deadline };
+    let target = Some((*found.local.name).into());
+    let permit = permit(&app.share, asks, record).await;
+    let permit = permit.map_err(|rejection| Refused { rejection, rule: None, target })?;
     Ok(AdmittedToApp { authorized, app, permit })
 }
 
-async fn permit(share: &Rc<Share>, record: &mut Record) -> Result<Permit, Rejection> {
+async fn permit(share: &Rc<Share>, asks: Asks<'_>, record: &mut Record) -> Result<Permit, Rejection> {
     // The clock is asked for the trace alone.
     let began = record.trace.as_ref().map(|_| Instant::now());
-    let permit = share.admit().await;
+    let permit = share.admit(asks).await;
     if let (Some(trace), Some(began)) = (&mut record.trace, began) {
         trace.waited(began.elapsed());
     }
-    permit.ok_or_else(|| Rejection::ConcurrencyLimit { limit: share.upstream.leases.limit() })
+    permit.map_err(|why| rejection(why, share))
+}
+
+fn rejection(why: NoPermit, share: &Share) -> Rejection {
+    match why {
+        NoPermit::Limit => Rejection::ConcurrencyLimit { limit: share.upstream.leases.limit() },
+        NoPermit::Dropped(Cause::Full) => Rejection::QueueFull { why: "as many requests wait as may" },
+        NoPermit::Dropped(Cause::FairShare) => {
+            Rejection::QueueFull { why: "its caller has more requests waiting than others" }
+        }
+        NoPermit::Dropped(Cause::Overtaken) => {
+            Rejection::QueueFull { why: "it made room for a request of a more important class" }
+        }
+        NoPermit::Dropped(Cause::MaxWait) => {
+            Rejection::QueueTimeout { why: "it waited as long as a request may wait" }
+        }
+        NoPermit::Dropped(Cause::CoDel) => {
+            Rejection::QueueTimeout { why: "those who wait have waited too long for a while (CoDel)" }
+        }
+        NoPermit::Dropped(Cause::Deadline) => Rejection::DeadlineUnreachable,
+        NoPermit::Dropped(Cause::Closed) => Rejection::QueueTimeout { why: "the queue was closed" },
+        NoPermit::NoAnswer => Rejection::QueueTimeout { why: "whoever gives permits out did not answer" },
+    }
 }

@@ -21,17 +21,21 @@ use crate::leg::body::Body;
 use crate::node::Published;
 use crate::shard::Shard;
 use crate::stats::InboundPeerStats;
+use crate::upstream::queue::PeerKey;
 
 /// A connection of the own app.
 pub struct AppConnection {
     pub shard: Rc<Shard>,
     /// The service and port of the listener, where it is one of its own.
     pub upstream: Option<(ServiceId, u16)>,
+    /// The one whose places in a queue of the sidecar's own are counted.
+    pub(super) peer: PeerKey,
 }
 
 impl AppConnection {
     pub fn new(shard: Rc<Shard>, upstream: Option<(ServiceId, u16)>) -> Rc<Self> {
-        Rc::new(Self { shard, upstream })
+        let peer = PeerKey(Arc::clone(&shard.own));
+        Rc::new(Self { shard, upstream, peer })
     }
 
     pub fn refuse(&self, refused: &Refused, record: Record) -> Response<Answer> {
@@ -44,6 +48,8 @@ pub struct InboundConnection {
     pub shard: Rc<Shard>,
     principal: Principal,
     way_in: WayIn,
+    /// Whom its places in a queue are counted for.
+    pub(super) peer: PeerKey,
     /// What the app is told of the caller.
     pub(super) certificate: Option<HeaderValue>,
     peers: RefCell<SmallVec<[PeerPort; 1]>>,
@@ -76,6 +82,7 @@ impl InboundConnection {
         let certificate = HeaderValue::try_from(format!("URI={identity}")).expect("a SPIFFE ID is ASCII");
         Rc::new(Self {
             shard,
+            peer: PeerKey(identity.as_str().into()),
             principal: Principal::Mesh(Arc::new(identity)),
             way_in: WayIn::Mesh,
             certificate: Some(certificate),
@@ -86,6 +93,7 @@ impl InboundConnection {
     pub fn of_outside(shard: Rc<Shard>, port: u16, hop: Hop) -> Rc<Self> {
         Rc::new(Self {
             shard,
+            peer: PeerKey(Principal::External.as_str().into()),
             principal: Principal::External,
             way_in: WayIn::Edge { port, hop },
             certificate: None,
@@ -97,6 +105,7 @@ impl InboundConnection {
     pub fn of_plaintext(shard: Rc<Shard>, hop: Hop) -> Rc<Self> {
         Rc::new(Self {
             shard,
+            peer: PeerKey(Principal::Unauthenticated.as_str().into()),
             principal: Principal::Unauthenticated,
             way_in: WayIn::Plaintext { hop },
             certificate: None,
@@ -115,18 +124,18 @@ impl InboundConnection {
         request: Request<Body>,
         record: &mut Record,
     ) -> Result<Identified, Rejection> {
-        let table = &published.table;
+        let (table, now) = (&published.table, record.started());
         let (mut accepted, client) = match self.way_in {
-            WayIn::Mesh => (Accepted::from_peer(request, table.paths())?, None),
+            WayIn::Mesh => (Accepted::from_peer(request, table.paths(), now)?, None),
             WayIn::Edge { port, hop } => {
-                let mut accepted = Accepted::from_outside(request, table.paths())?;
+                let mut accepted = Accepted::from_outside(request, table.paths(), now)?;
                 let trust = &table.edge(port).ok_or(Rejection::NotReady)?.forwarded;
                 let client = forwarded::settle(&mut accepted.head.headers, hop, trust);
                 (accepted, Some(client))
             }
             WayIn::Plaintext { hop } => {
                 self.shard.stats.shard().plaintext_sources.increment(&hop.address.to_canonical().to_string());
-                let mut accepted = Accepted::from_outside(request, table.paths())?;
+                let mut accepted = Accepted::from_outside(request, table.paths(), now)?;
                 let client = forwarded::settle(&mut accepted.head.headers, hop, table.forwarded());
                 (accepted, Some(client))
             }

@@ -19,6 +19,7 @@ use outrider_shared::{RuleId, ServiceId, SpiffeId};
 use super::authorize::Authorization;
 use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
+use super::urgency::Classes;
 
 mod authority;
 mod rule;
@@ -44,6 +45,8 @@ pub struct Table {
     local: Vec<LocalTarget>,
     edges: Vec<LocalTarget>,
     authorization: Authorization,
+    /// `None`: one class.
+    classes: Option<Classes>,
 }
 
 #[derive(Debug)]
@@ -196,8 +199,10 @@ impl Table {
             mtls: Mtls::Strict,
             forwarded: of.forwarded.clone(),
         });
+        let priority = local.traffic.as_ref().and_then(|traffic| traffic.queue.priority.as_ref());
         Ok(Self {
             version: snapshot.version,
+            classes: priority.and_then(Classes::new),
             revision: snapshot.revision,
             mesh: snapshot.mesh.id.clone(),
             paths: snapshot.mesh.path_normalization,
@@ -239,6 +244,11 @@ impl Table {
     /// Who is believed about where a request began that comes in plaintext to the mesh's port.
     pub fn forwarded(&self) -> &Forwarded {
         &self.forwarded
+    }
+
+    /// The classes of requests to the app; `None`: one.
+    pub fn classes(&self) -> Option<&Classes> {
+        self.classes.as_ref()
     }
 
     pub fn authorization(&self) -> &Authorization {

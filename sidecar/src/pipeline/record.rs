@@ -16,6 +16,7 @@ use super::matching::Protocol;
 use super::rejection::{Rejection, Row};
 use super::trace::{End, Trace};
 use super::way::Notes;
+use crate::contexts::Kept;
 use crate::egress;
 use crate::leg::body::Body;
 use crate::leg::h1::client::Reuse;
@@ -43,6 +44,8 @@ pub struct Held {
     pub slot: Option<Slot>,
     pub in_flight: Option<InFlight>,
     pub reuse: Option<Reuse>,
+    /// What the request brought, for the app's own calls.
+    pub context: Option<Kept>,
     /// Outside of the mesh.
     pub egress: Option<egress::Slot>,
 }

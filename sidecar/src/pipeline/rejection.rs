@@ -104,6 +104,16 @@ pub enum Rejection {
     ConcurrencyLimit {
         limit: u32,
     },
+    /// It had to wait, and there was no place, or somebody else's claim to it was better.
+    QueueFull {
+        why: &'static str,
+    },
+    /// It waited for its turn, and was given up.
+    QueueTimeout {
+        why: &'static str,
+    },
+    /// It could not be answered before its caller's deadline.
+    DeadlineUnreachable,
     /// Outbound: the whole request took longer than its route allows.
     RequestTimeout {
         limit: Duration,
@@ -310,6 +320,10 @@ impl Rejection {
             Self::TlsFailed { endpoint } => write!(text, "the TLS handshake with {endpoint} failed"),
             Self::ConcurrencyLimit { limit } => {
                 write!(text, "{limit} requests are under way, and no more may be")
+            }
+            Self::QueueFull { why } | Self::QueueTimeout { why } => write!(text, "{why}"),
+            Self::DeadlineUnreachable => {
+                write!(text, "it could not be answered before the deadline that its caller has set")
             }
             Self::RequestTimeout { limit } => write!(text, "the request took longer than {limit:?}"),
             Self::BackendTimeout { limit } => write!(text, "the attempt took longer than {limit:?}"),

@@ -9,7 +9,7 @@ use http::{HeaderValue, Uri};
 use http_body::Body as _;
 use rand::RngCore as _;
 
-use super::accept::{EXPLAIN, FORM, Form, HOPS, TARGET};
+use super::accept::{Cause, EXPLAIN, FORM, Form, HOPS, TARGET};
 use super::choose::{REDISPATCHES_MAX, Tried};
 use super::find::Found;
 use super::forward::{Deadline, Outgoing, RequestBody};
@@ -18,6 +18,7 @@ use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
 use super::upgrade;
+use super::urgency::Urgency;
 use crate::leg::pump::Pump;
 use crate::node::Published;
 use crate::shard::Shard;
@@ -37,6 +38,9 @@ pub struct Routed<'t> {
     pub(super) explain: bool,
     /// How the app spoke.
     pub(super) form: Form,
+    pub(super) urgency: Urgency,
+    /// Which request of the app's it belongs to.
+    pub(super) cause: Cause,
     started: Instant,
 }
 
@@ -44,6 +48,7 @@ pub async fn route<'t>(
     shard: &Shard,
     published: &'t Published,
     found: Found<'t>,
+    cause: Cause,
     record: &mut Record,
 ) -> Result<Routed<'t>, Refused> {
     let Found { accepted, rule } = found;
@@ -93,6 +98,8 @@ pub async fn route<'t>(
         body,
         explain: accepted.explain,
         form: accepted.form,
+        urgency: accepted.urgency,
+        cause,
         started: record.started(),
     })
 }
@@ -100,6 +107,7 @@ pub async fn route<'t>(
 impl Routed<'_> {
     /// An attempt at an endpoint begins: what it sends names the attempt's span as its parent.
     pub(super) fn begin_attempt(&mut self, shard: &Shard, endpoint: SocketAddr, record: &mut Record) {
+        self.urgency.send(&mut self.outgoing.fields, Instant::now());
         if let Some(trace) = &mut record.trace {
             trace.attempt(self.published, &shard.node.tracer, endpoint, &mut self.outgoing.fields);
         }
@@ -115,11 +123,11 @@ impl Routed<'_> {
             let at = now.checked_add(limit)?;
             Some(Deadline { at, rejection: Rejection::BackendTimeout { limit } })
         });
-        match (request, attempt) {
-            (Some(request), Some(attempt)) if attempt.at < request.at => Some(attempt),
-            (None, attempt) => attempt,
-            (request, _) => request,
-        }
+        let inherited = self.urgency.deadline.map(|at| {
+            let limit = at.saturating_duration_since(self.started);
+            Deadline { at, rejection: Rejection::RequestTimeout { limit } }
+        });
+        [request, attempt, inherited].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 
     /// Whether the whole request can still be sent to an endpoint that is not among `tried`.

@@ -130,7 +130,10 @@ fn stage(rejection: &Rejection) -> &'static str {
             "authorize"
         }
         Rejection::NoBackend { .. } => "route",
-        Rejection::ConcurrencyLimit { .. } => "admit",
+        Rejection::ConcurrencyLimit { .. }
+        | Rejection::QueueFull { .. }
+        | Rejection::QueueTimeout { .. }
+        | Rejection::DeadlineUnreachable => "admit",
         Rejection::NoEndpoint { .. } => "choose",
         Rejection::ConnectFailed { .. }
         | Rejection::ConnectTimeout { .. }

@@ -1,63 +1,191 @@
 //! Permits of one upstream, leased to shards.
 //!
 //! Each shard's idle permits lie in an atomic on a cache line of its own, which only that shard touches on an ordinary
-//! request. The actor may take permits back from it by compare-and-swap, so that no shard idles on permits while
-//! another has none. The sum of idle and spent permits never exceeds the limit, whoever interleaves.
+//! request. A shard that has none takes some of another's, so that none refuses while another idles, and no message is sent
+//! for it. The actor alone moves the limit, and says by one bit that requests queue: from then on nobody but the actor
+//! takes a permit, so that no newcomer overtakes.
+//!
+//! ```text
+//!   idle of all shards + spent = limit + debt
+//! ```
+//!
+//! A limit that is cut below what is spent leaves a *debt*: permits that come back pay it before they are idle again. So a
+//! limit that falls from 256 to 4 holds at once.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// How many permits a shard is given at most when it asks: enough to spare it the next question for a while.
-const GRANT_MAX: u32 = 32;
+/// How many permits a shard takes from another at most: enough to spare it the next look for a while.
+const STOLEN_MAX: u32 = 32;
+/// Set while requests wait for the actor's word. The low 32 bits beside it are the debt.
+const QUEUEING: u64 = 1 << 63;
 
 #[derive(Debug)]
 pub struct Leases {
-    limit: u32,
+    limit: AtomicU32,
+    /// Read by all, written where a limit is cut or a queue begins: rarely.
+    control: CachePadded<AtomicU64>,
     idle: Box<[CachePadded<AtomicU32>]>,
+}
+
+/// What became of asking for a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Take {
+    Taken,
+    /// All are spent.
+    Spent,
+    /// Others wait, and nobody overtakes them.
+    Queueing,
+}
+
+/// A permit in the actor's hands. Its drop gives it back.
+#[derive(Debug)]
+pub struct Taken<'l> {
+    leases: &'l Leases,
+}
+
+impl Taken<'_> {
+    /// It is somebody's from now on.
+    pub fn grant(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.leases.give_back(0);
+    }
+}
+
+/// Whether the actor must hear that a permit has come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Returned {
+    Idle,
+    /// Somebody waits for it.
+    Awaited,
 }
 
 impl Leases {
     /// Gives `limit` permits out evenly to `shards`.
     pub fn new(limit: u32, shards: usize) -> Self {
-        let count = u32::try_from(shards).expect("as many shards as cores").max(1);
-        let idle = (0..count)
-            .map(|shard| CachePadded::new(AtomicU32::new(limit / count + u32::from(shard < limit % count))))
-            .collect();
-        Self { limit, idle }
+        let idle = (0..shards.max(1)).map(|_| CachePadded::new(AtomicU32::new(0))).collect();
+        let leases = Self { limit: AtomicU32::new(0), control: CachePadded::new(AtomicU64::new(0)), idle };
+        leases.set_limit(limit);
+        leases
     }
 
     pub fn limit(&self) -> u32 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
     }
 
-    /// Takes one of the shard's idle permits.
-    pub fn take(&self, shard: usize) -> bool {
-        self.idle[shard]
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, |idle| idle.checked_sub(1))
-            .is_ok()
+    /// Takes a permit for a request that came to `shard`.
+    pub fn take(&self, shard: usize) -> Take {
+        if self.control.load(Ordering::Acquire) & QUEUEING != 0 {
+            return Take::Queueing;
+        }
+        if take_some(&self.idle[shard], 1) == 1 || self.steal(shard) { Take::Taken } else { Take::Spent }
     }
 
-    /// Gives one back, to the shard that it was taken from.
-    pub fn give_back(&self, shard: usize) {
-        self.idle[shard].fetch_add(1, Ordering::Release);
+    /// For the actor, while requests queue: one that is idle anywhere.
+    pub fn take_for_queued(&self) -> Option<Taken<'_>> {
+        (take_some(&self.idle[0], 1) == 1 || self.steal(0)).then_some(Taken { leases: self })
     }
 
-    /// Moves idle permits from other shards to `shard`, half of what the richest has. Only the actor calls it. Returns
-    /// how many were moved; none: all permits are spent.
-    pub fn rebalance(&self, shard: usize) -> u32 {
-        let richest = (0..self.idle.len())
-            .filter(|&other| other != shard)
-            .max_by_key(|&other| self.idle[other].load(Ordering::Relaxed));
-        let Some(richest) = richest else { return 0 };
-        let taken = self.idle[richest].fetch_update(Ordering::AcqRel, Ordering::Relaxed, |idle| {
-            let part = idle.div_ceil(2).min(GRANT_MAX);
-            (part > 0).then(|| idle - part)
+    /// Takes half of what another shard has, keeps all but one of it.
+    fn steal(&self, shard: usize) -> bool {
+        (1..self.idle.len()).any(|step| {
+            let other = &self.idle[(shard + step) % self.idle.len()];
+            let taken = take_half(other);
+            if taken > 1 {
+                self.idle[shard].fetch_add(taken - 1, Ordering::SeqCst);
+                // The limit may have been cut while they were in nobody's hands.
+                self.pay_from(shard);
+            }
+            taken > 0
+        })
+    }
+
+    /// Gives one back to `shard`.
+    pub fn give_back(&self, shard: usize) -> Returned {
+        if self.debt() > 0 && self.pay(1) == 1 {
+            return self.returned();
+        }
+        self.idle[shard].fetch_add(1, Ordering::SeqCst);
+        // Whoever cuts the limit, or begins to queue, writes `control` first and looks at the idle permits then: one of both
+        // sees the other.
+        self.pay_from(shard);
+        self.returned()
+    }
+
+    fn returned(&self) -> Returned {
+        if self.control.load(Ordering::SeqCst) & QUEUEING == 0 { Returned::Idle } else { Returned::Awaited }
+    }
+
+    /// The actor alone: the limit is `limit` from now on.
+    pub fn set_limit(&self, limit: u32) {
+        let before = self.limit.swap(limit, Ordering::Relaxed);
+        if limit > before {
+            let more = limit - before;
+            self.spread(more - self.pay(more));
+        } else {
+            self.control.fetch_add(u64::from(before - limit), Ordering::SeqCst);
+            for shard in 0..self.idle.len() {
+                self.pay_from(shard);
+            }
+        }
+    }
+
+    /// The actor alone: from now on it admits, until [`Leases::flow`].
+    pub fn queue(&self) {
+        self.control.fetch_or(QUEUEING, Ordering::SeqCst);
+    }
+
+    /// The actor alone: nobody waits.
+    pub fn flow(&self) {
+        self.control.fetch_and(!QUEUEING, Ordering::SeqCst);
+    }
+
+    pub fn is_queueing(&self) -> bool {
+        self.control.load(Ordering::Relaxed) & QUEUEING != 0
+    }
+
+    fn debt(&self) -> u32 {
+        debt_of(self.control.load(Ordering::SeqCst))
+    }
+
+    /// Pays up to `most` of the debt; returns how much.
+    fn pay(&self, most: u32) -> u32 {
+        let paid = self.control.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |control| {
+            let part = debt_of(control).min(most);
+            (part > 0).then(|| control - u64::from(part))
         });
-        let Ok(before) = taken else { return 0 };
-        let moved = before.div_ceil(2).min(GRANT_MAX);
-        self.idle[shard].fetch_add(moved, Ordering::Release);
-        moved
+        paid.map_or(0, |before| debt_of(before).min(most))
+    }
+
+    /// Pays what is owed with the idle permits of `shard`.
+    fn pay_from(&self, shard: usize) {
+        loop {
+            let owed = self.debt();
+            if owed == 0 {
+                return;
+            }
+            let taken = take_some(&self.idle[shard], owed);
+            if taken == 0 {
+                return;
+            }
+            let paid = self.pay(taken);
+            if paid < taken {
+                self.idle[shard].fetch_add(taken - paid, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn spread(&self, permits: u32) {
+        let shards = u32::try_from(self.idle.len()).expect("as many shards as cores");
+        for (index, idle) in (0..).zip(&self.idle) {
+            idle.fetch_add(permits / shards + u32::from(index < permits % shards), Ordering::SeqCst);
+        }
     }
 
     /// Idle permits by shard. Read one after the other, so the sum may be off while requests come and go.
@@ -65,8 +193,30 @@ impl Leases {
         self.idle.iter().map(|idle| idle.load(Ordering::Relaxed)).collect()
     }
 
-    /// Permits that are spent.
+    /// Permits that are spent; while a limit that was cut is not reached yet, more than it.
     pub fn in_use(&self) -> u32 {
-        self.limit.saturating_sub(self.idle().iter().sum())
+        (self.limit() + self.debt()).saturating_sub(self.idle().iter().sum())
     }
+}
+
+fn debt_of(control: u64) -> u32 {
+    u32::try_from(control & u64::from(u32::MAX)).expect("32 bits")
+}
+
+/// Takes up to `most`; returns how many.
+fn take_some(idle: &AtomicU32, most: u32) -> u32 {
+    let part = |idle: u32| idle.min(most);
+    let taken = idle.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |idle| {
+        (part(idle) > 0).then(|| idle - part(idle))
+    });
+    taken.map_or(0, part)
+}
+
+/// Takes half, rounded up; returns how many.
+fn take_half(idle: &AtomicU32) -> u32 {
+    let part = |idle: u32| idle.div_ceil(2).min(STOLEN_MAX);
+    let taken = idle.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |idle| {
+        (part(idle) > 0).then(|| idle - part(idle))
+    });
+    taken.map_or(0, part)
 }

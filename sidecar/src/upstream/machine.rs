@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use outrider_shared::{SidecarId, SpiffeId};
 
+use super::settings::Settings;
 use super::{EndpointState, Health, Snapshot};
 
 /// First ejection. 1 s: a process that restarts is back by then.
@@ -45,6 +47,7 @@ pub struct Machine {
     generation: u64,
     incarnation: u64,
     identity: Option<SpiffeId>,
+    settings: Arc<Settings>,
     endpoints: BTreeMap<SocketAddr, Endpoint>,
 }
 
@@ -64,6 +67,7 @@ impl Machine {
             generation: last.generation,
             incarnation: last.incarnation,
             identity: last.identity.clone(),
+            settings: Arc::clone(&last.settings),
             endpoints,
         }
     }
@@ -74,6 +78,15 @@ impl Machine {
             Input::ConnectFailed { address, cause } => self.eject(address, cause, now),
             Input::Connected { address } => self.restore(address),
         }
+    }
+
+    /// Other settings hold from now on.
+    pub fn configure(&mut self, settings: Settings) -> Output {
+        let changed = *self.settings != settings;
+        if changed {
+            self.settings = Arc::new(settings);
+        }
+        self.published_if(changed)
     }
 
     /// When [`Machine::handle_timeout`] is due.
@@ -107,6 +120,7 @@ impl Machine {
             generation: self.generation,
             incarnation: self.incarnation,
             identity: self.identity.clone(),
+            settings: Arc::clone(&self.settings),
             endpoints: self
                 .endpoints
                 .iter()

@@ -14,9 +14,10 @@ use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 
-use super::actor::Lease;
 use super::balance::{PeakEwma, two_of};
 use super::machine::Input;
+use super::settings::Settings;
+use super::wait::LastRefusal;
 use super::{Health, Snapshot, Upstream};
 use crate::leg::h2_client::{H2Connection, Lane};
 use crate::mesh::{self, ConnectError, Dialer};
@@ -24,13 +25,8 @@ use crate::stats::{EndpointShardStats, ShardRecorder, Side, UpstreamShardStats};
 
 /// HTTP/2 connections from one shard to one endpoint. 8: with 1,024 streams each, more than an upstream's permits.
 const CONNECTIONS_MAX: usize = 8;
-/// After a shard has been told that all permits are spent, it refuses for this long without asking again, so that an
-/// overload does not become a message for each request.
-const SPENT_PAUSE: Duration = Duration::from_millis(1);
 /// A shard leaves an endpoint out on its own after a failure for this long; by then the actor has published.
 const AVOIDED: Duration = Duration::from_millis(500);
-/// An actor answers in microseconds.
-const LEASE_MAX: Duration = Duration::from_millis(100);
 /// Pairs drawn before all endpoints are looked at in order.
 const DRAWS_MAX: usize = 4;
 
@@ -117,7 +113,7 @@ impl Drop for InFlight {
 pub struct Permit(Rc<Share>);
 
 impl Permit {
-    fn new(share: &Rc<Share>) -> Self {
+    pub(super) fn new(share: &Rc<Share>) -> Self {
         share.stats.in_flight.increment();
         Self(Rc::clone(share))
     }
@@ -131,7 +127,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.stats.in_flight.decrement();
-        self.0.upstream.leases.give_back(self.0.shard);
+        self.0.upstream.give_back(self.0.shard);
     }
 }
 
@@ -149,12 +145,15 @@ pub struct Share {
     pub upstream: Arc<Upstream>,
     pub stats: Arc<CachePadded<UpstreamShardStats>>,
     recorder: Rc<ShardRecorder>,
-    shard: usize,
+    pub(super) shard: usize,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     seen_generation: Cell<Option<u64>>,
     identity: RefCell<Option<SpiffeId>>,
     endpoints: RefCell<Rc<[Rc<Endpoint>]>>,
-    spent_until: Cell<Option<Instant>>,
+    settings: RefCell<Arc<Settings>>,
+    /// Numbers those that ask the actor for a permit.
+    pub(super) asked: Cell<u64>,
+    pub(super) last_refusal: RefCell<Option<LastRefusal>>,
     dialer: Dialer,
 }
 
@@ -191,6 +190,7 @@ impl Share {
         dialer: Dialer,
     ) -> Self {
         let snapshot = Cache::new(Arc::clone(&upstream.snapshot));
+        let settings = RefCell::new(Arc::clone(&upstream.snapshot.load().settings));
         Self {
             stats: recorder.upstream(side, &upstream.key.to_string()),
             recorder: Rc::clone(recorder),
@@ -200,7 +200,9 @@ impl Share {
             seen_generation: Cell::new(None),
             identity: RefCell::default(),
             endpoints: RefCell::new(Rc::from([])),
-            spent_until: Cell::new(None),
+            settings,
+            asked: Cell::new(0),
+            last_refusal: RefCell::default(),
             dialer,
         }
     }
@@ -210,43 +212,41 @@ impl Share {
         Endpoint::new(address, stats, now)
     }
 
-    /// Takes a permit: from the shard's lease, or else by asking the actor for a part of another shard's.
-    pub async fn admit(self: &Rc<Self>) -> Option<Permit> {
-        let leases = &self.upstream.leases;
-        if leases.take(self.shard) {
-            return Some(Permit::new(self));
-        }
-        let now = Instant::now();
-        if self.spent_until.get().is_some_and(|until| now < until) {
-            return None;
-        }
-        let actor = self.upstream.actor.load_full();
-        let asked = actor.send(Lease { shard: self.shard });
-        // Boxed: rare, and large.
-        let moved = match Box::pin(actix_rt::time::timeout(LEASE_MAX, asked)).await {
-            Ok(Ok(moved)) => moved,
-            // It is being started anew, or far behind: as if all were spent.
-            Ok(Err(_)) | Err(_) => 0,
-        };
-        if moved > 0 && leases.take(self.shard) {
-            return Some(Permit::new(self));
-        }
-        self.spent_until.set(Some(now + SPENT_PAUSE));
-        None
+    /// What policy says, by the snapshot that was looked at last.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.look();
+        Arc::clone(&self.settings.borrow())
     }
 
-    /// The endpoints of the snapshot that is in force now. The app's is never published, so it stays.
-    pub fn endpoints(&self) -> Rc<[Rc<Endpoint>]> {
+    /// Whether a request without a permit may wait for one.
+    pub(super) fn queues(&self) -> bool {
+        self.look();
+        self.settings.borrow().queues()
+    }
+
+    /// Takes over what the actor has published, if anything has changed.
+    fn look(&self) {
         let mut cache = self.snapshot.borrow_mut();
         let snapshot = cache.load();
         if self.seen_generation.get() != Some(snapshot.generation) {
             self.adopt(snapshot);
         }
+    }
+
+    /// The endpoints of the snapshot that is in force now. The app's is never published, so it stays.
+    pub fn endpoints(&self) -> Rc<[Rc<Endpoint>]> {
+        self.look();
         Rc::clone(&self.endpoints.borrow())
     }
 
     fn adopt(&self, snapshot: &Snapshot) {
         let now = Instant::now();
+        self.settings.replace(Arc::clone(&snapshot.settings));
+        self.seen_generation.set(Some(snapshot.generation));
+        if let Dialer::App = self.dialer {
+            // No directory lists it.
+            return;
+        }
         let before = Rc::clone(&self.endpoints.borrow());
         let next: Rc<[Rc<Endpoint>]> = snapshot
             .endpoints
@@ -269,7 +269,6 @@ impl Share {
             }
         }
         *self.endpoints.borrow_mut() = next;
-        self.seen_generation.set(Some(snapshot.generation));
     }
 
     /// Chooses an endpoint that is not among `tried`; ejected ones only where all are.

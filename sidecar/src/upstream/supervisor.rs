@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
 use arc_swap::ArcSwap;
 use outrider_shared::snapshot::DirectoryService;
+use outrider_shared::traffic::{ClientTraffic, ServerTraffic};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 
-use super::actor::{Crashed, UpstreamActor};
+use super::actor::{Configure, Crashed, UpstreamActor};
 use super::lease::Leases;
 use super::machine::{Input, Machine};
+use super::settings::Settings;
 use super::{Key, Snapshot, Upstream, UpstreamMap};
 
 /// Messages that wait. 4,096: every shard may ask once for each service of a large mesh at its first use.
@@ -30,6 +32,7 @@ const STORM_PAUSE: Duration = Duration::from_secs(1);
 struct Listed {
     identity: SpiffeId,
     endpoints: Vec<(SidecarId, SocketAddr)>,
+    traffic: Option<ClientTraffic>,
 }
 
 /// Owns: which upstreams there are. Receives: [`Ensure`], [`Directory`], [`Crashed`]. Publishes: the map of upstreams.
@@ -38,8 +41,10 @@ struct Listed {
 pub struct Supervisor {
     map: Arc<ArcSwap<UpstreamMap>>,
     shards: usize,
-    limit: u32,
+    /// Requests under way to one upstream that the sidecar takes at all.
+    cap: u32,
     directory: HashMap<ServiceId, Listed>,
+    app: Option<ServerTraffic>,
     crashes: HashMap<Key, VecDeque<Instant>>,
 }
 
@@ -54,15 +59,28 @@ impl Message for Ensure {
 /// The directory of a new snapshot. From the node.
 pub struct Directory {
     pub services: Vec<DirectoryService>,
+    /// How the app is protected; `None`: by the defaults.
+    pub app: Option<ServerTraffic>,
 }
 impl Message for Directory {
     type Result = ();
 }
 
 impl Supervisor {
-    /// `limit`: permits of each upstream.
-    pub fn new(map: Arc<ArcSwap<UpstreamMap>>, shards: usize, limit: u32) -> Self {
-        Self { map, shards, limit, directory: HashMap::new(), crashes: HashMap::new() }
+    /// `cap`: requests under way to one upstream that the sidecar takes at all.
+    pub fn new(map: Arc<ArcSwap<UpstreamMap>>, shards: usize, cap: u32) -> Self {
+        Self { map, shards, cap, directory: HashMap::new(), app: None, crashes: HashMap::new() }
+    }
+
+    /// What holds for an upstream.
+    fn settings(&self, key: &Key) -> Settings {
+        match key {
+            Key::Service(service) => {
+                let listed = self.directory.get(service);
+                Settings::of_service(listed.and_then(|listed| listed.traffic.as_ref()), self.cap)
+            }
+            Key::AppPort(_) => Settings::of_app(self.app.as_ref(), self.cap),
+        }
     }
 
     fn start_upstream(&self, key: &Key, ctx: &Context<Self>) -> Option<Arc<Upstream>> {
@@ -70,7 +88,15 @@ impl Supervisor {
             Key::Service(service) => Some(self.directory.get(service)?),
             Key::AppPort(_) => None,
         };
-        let empty = Snapshot { generation: 0, incarnation: 0, identity: None, endpoints: Vec::new() };
+        let settings = self.settings(key);
+        let leases = Leases::new(settings.concurrency.initial, self.shards);
+        let empty = Snapshot {
+            generation: 0,
+            incarnation: 0,
+            identity: None,
+            settings: Arc::new(settings),
+            endpoints: Vec::new(),
+        };
         // Whole before anybody sees it: the request that asked for this upstream reads it at once.
         let mut first = Machine::resume(&empty);
         if let Some(listed) = listed {
@@ -81,10 +107,12 @@ impl Supervisor {
         let actor_ctx = Context::<UpstreamActor>::new();
         let upstream = Arc::new(Upstream {
             key: key.clone(),
-            leases: Leases::new(self.limit, self.shards),
+            leases,
             snapshot: Arc::new(ArcSwap::from_pointee(first.snapshot())),
             actor: ArcSwap::from_pointee(actor_ctx.address()),
             mailbox_full: AtomicU64::new(0),
+            pending: Default::default(),
+            return_told: AtomicBool::new(false),
         });
         let actor = UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient());
         let address = actor_ctx.run(actor);
@@ -141,9 +169,11 @@ impl Handler<Directory> for Supervisor {
     fn handle(&mut self, directory: Directory, _: &mut Self::Context) {
         let listed = directory.services.into_iter().map(|service| {
             let endpoints = service.endpoints.into_iter().map(|e| (e.sidecar, e.address)).collect();
-            (service.service, Listed { identity: service.identity, endpoints })
+            (service.service, Listed { identity: service.identity, endpoints, traffic: service.traffic })
         });
         let before = std::mem::replace(&mut self.directory, listed.collect());
+        let app_changed = self.app != directory.app;
+        self.app = directory.app;
         let map = self.map.load_full();
         let gone = |key: &Key| match key {
             Key::Service(service) => !self.directory.contains_key(service),
@@ -159,7 +189,12 @@ impl Handler<Directory> for Supervisor {
                 && let Some(upstream) = map.get(&Key::Service(service.clone()))
             {
                 upstream.tell(listed.input());
+                upstream.tell(Configure(self.settings(&upstream.key)));
             }
+        }
+        for upstream in map.values().filter(|upstream| app_changed && matches!(upstream.key, Key::AppPort(_)))
+        {
+            upstream.tell(Configure(self.settings(&upstream.key)));
         }
     }
 }

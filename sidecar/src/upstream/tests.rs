@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::actor::Crashed;
 use super::balance::{PeakEwma, two_of};
+use super::lease::{Take, Taken};
 use super::machine::{Input, Machine, Output};
 use super::supervisor::{Directory, Ensure, Supervisor};
 use super::*;
@@ -25,7 +26,8 @@ fn directory(ends: &[u8]) -> Input {
 }
 
 fn empty() -> Snapshot {
-    Snapshot { generation: 0, incarnation: 0, identity: None, endpoints: Vec::new() }
+    let settings = Arc::new(Settings::of_service(None, 16));
+    Snapshot { generation: 0, incarnation: 0, identity: None, settings, endpoints: Vec::new() }
 }
 
 fn failed(n: u8) -> Input {
@@ -135,22 +137,34 @@ proptest! {
 
     /// Permits out equal permits in, and the limit holds, whatever the order of takes, returns and moves.
     #[test]
-    fn permits_are_neither_lost_nor_made(limit in 0_u32..40, steps in prop::collection::vec((0_usize..3, 0_u8..3), 0..200)) {
+    fn permits_are_neither_lost_nor_made(limit in 0_u32..40, steps in prop::collection::vec((0_usize..3, 0_u8..4), 0..200)) {
         let leases = Leases::new(limit, 3);
+        let mut limit = limit;
         let mut out = [0_u32; 3];
+        // What was spent when the limit was cut, less what has come back since.
+        let mut cut = 0;
         for (shard, step) in steps {
             match step {
-                0 => out[shard] += u32::from(leases.take(shard)),
+                0 => out[shard] += u32::from(leases.take(shard) == Take::Taken),
                 1 if out[shard] > 0 => {
                     leases.give_back(shard);
                     out[shard] -= 1;
                 }
+                1 => {}
+                2 => {
+                    limit = u32::try_from(shard).expect("small") * 7;
+                    leases.set_limit(limit);
+                    cut = out.iter().sum();
+                }
                 _ => {
-                    leases.rebalance(shard);
+                    leases.queue();
+                    out[0] += u32::from(leases.take_for_queued().map(Taken::grant).is_some());
+                    leases.flow();
                 }
             }
             let spent: u32 = out.iter().sum();
-            prop_assert!(spent <= limit);
+            cut = cut.min(spent);
+            prop_assert!(spent <= limit.max(cut));
             prop_assert_eq!(leases.in_use(), spent);
         }
     }
@@ -160,12 +174,8 @@ proptest! {
     fn no_shard_is_refused_while_another_idles(limit in 1_u32..40, shard in 0_usize..4) {
         let leases = Leases::new(limit, 4);
         let mut taken = 0;
-        loop {
-            if leases.take(shard) {
-                taken += 1;
-            } else if leases.rebalance(shard) == 0 {
-                break;
-            }
+        while leases.take(shard) == Take::Taken {
+            taken += 1;
         }
         prop_assert_eq!(taken, limit);
     }
@@ -215,14 +225,11 @@ fn shards_that_race_for_permits_never_exceed_the_limit() {
         for shard in 0..2 {
             let (leases, out, most) = (&leases, &out, &most);
             scope.spawn(move || {
-                for round in 0..20_000_u32 {
-                    if leases.take(shard) {
+                for _ in 0..20_000_u32 {
+                    if leases.take(shard) == Take::Taken {
                         most.fetch_max(out.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         out.fetch_sub(1, Ordering::SeqCst);
                         leases.give_back(shard);
-                    } else if round % 3 == 0 {
-                        // Only one thread moves permits in the product; two here are the harder case.
-                        leases.rebalance(shard);
                     }
                 }
             });
@@ -247,6 +254,7 @@ fn listed(ends: &[u8]) -> Directory {
             ports: Vec::new(),
             endpoints,
         }],
+        app: None,
     }
 }
 
@@ -271,7 +279,7 @@ async fn an_upstream_is_there_only_while_the_directory_lists_it() {
     eventually("both endpoints", || upstream.snapshot.load().endpoints.len() == 2).await;
     supervisor.send(listed(&[2])).await.expect("takes it");
     eventually("one endpoint", || upstream.snapshot.load().endpoints.len() == 1).await;
-    supervisor.send(Directory { services: Vec::new() }).await.expect("takes it");
+    supervisor.send(Directory { services: Vec::new(), app: None }).await.expect("takes it");
     assert!(map.load().get(&key).is_none());
 }
 

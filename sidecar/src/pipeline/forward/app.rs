@@ -6,11 +6,14 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use outrider_shared::snapshot::AppProtocol;
 
-use super::{Answered, Failure, Forwarded, Outgoing, RequestBody, Underway, commit, over_h2};
+use super::{
+    Answered, Deadline, Failure, Forwarded, Outgoing, RequestBody, Underway, commit, over_h2, within,
+};
+use crate::contexts::Kept;
 use crate::leg::body::Body;
 use crate::leg::h1::client::{H1Error, H1Pool, ask_upgrade};
 use crate::leg::interim::Interim;
@@ -24,6 +27,7 @@ use crate::pipeline::record::Record;
 use crate::pipeline::refused::Refused;
 use crate::pipeline::rejection::Rejection;
 use crate::pipeline::upgrade::{self, Handshake, Tunnel};
+use crate::pipeline::urgency::{self, CONTEXT, RETRIED, Urgency};
 use crate::pipeline::{headers, way};
 use crate::shard::AppPort;
 use crate::upstream::share::NoConnection;
@@ -48,39 +52,53 @@ pub async fn to_app(
     if let Some(certificate) = &from.certificate {
         fields.insert(&XFCC, certificate.clone());
     }
+    let context = keep_context(from, &accepted.urgency, &mut fields);
+    let deadline = accepted.urgency.deadline.map(|at| {
+        let limit = at.saturating_duration_since(record.started());
+        Deadline { at, rejection: Rejection::RequestTimeout { limit } }
+    });
     let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
     let (tunnel, form) = (accepted.tunnel, accepted.form);
     let mut handshake = None;
-    let mut answered = match local.app_protocol {
-        AppProtocol::Tcp => over_tcp(&app.h1, local.target_port).await,
-        AppProtocol::Http1 => {
-            if tunnel.is_some() {
-                handshake = Some(Handshake::with_http1(&mut fields, &mut *from.shard.rng.borrow_mut()));
+    let mut answered = {
+        // Pinned here, so that `within` has no copy of it: a future is as large as everything that it may hold.
+        let attempt = std::pin::pin!(async {
+            match local.app_protocol {
+                AppProtocol::Tcp => over_tcp(&app.h1, local.target_port).await,
+                AppProtocol::Http1 => {
+                    if tunnel.is_some() {
+                        handshake =
+                            Some(Handshake::with_http1(&mut fields, &mut *from.shard.rng.borrow_mut()));
+                    }
+                    let mut head = Request::new(());
+                    *head.method_mut() = accepted.head.method;
+                    *head.uri_mut() = Uri::from(accepted.target.into_inner());
+                    let host = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
+                    fields.insert(HOST, host.expect("an authority is a legal field value"));
+                    *head.headers_mut() = fields;
+                    if let Some(Tunnel::Upgrade(protocol)) = tunnel {
+                        ask_upgrade(&mut head, protocol);
+                    }
+                    over_h1(&app.h1, local.target_port, &head, &mut body, interim).await
+                }
+                AppProtocol::Http2 | AppProtocol::Grpc => {
+                    if tunnel.is_some() {
+                        handshake = Some(Handshake::with_http2(&mut fields));
+                    }
+                    let uri = Uri::builder()
+                        .scheme(Scheme::HTTP)
+                        .authority(accepted.authority)
+                        .path_and_query(accepted.target.into_inner())
+                        .build()
+                        .map_err(|_| {
+                            Failure::Final(Rejection::MalformedRequest { why: "its target is no URI" })
+                        })?;
+                    let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel };
+                    over_app_h2(&app, local.target_port, &outgoing, &mut body, interim).await
+                }
             }
-            let mut head = Request::new(());
-            *head.method_mut() = accepted.head.method;
-            *head.uri_mut() = Uri::from(accepted.target.into_inner());
-            let host = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
-            fields.insert(HOST, host.expect("an authority is a legal field value"));
-            *head.headers_mut() = fields;
-            if let Some(Tunnel::Upgrade(protocol)) = tunnel {
-                ask_upgrade(&mut head, protocol);
-            }
-            over_h1(&app.h1, local.target_port, &head, &mut body, interim).await
-        }
-        AppProtocol::Http2 | AppProtocol::Grpc => {
-            if tunnel.is_some() {
-                handshake = Some(Handshake::with_http2(&mut fields));
-            }
-            let uri = Uri::builder()
-                .scheme(Scheme::HTTP)
-                .authority(accepted.authority)
-                .path_and_query(accepted.target.into_inner())
-                .build()
-                .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
-            let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel };
-            over_app_h2(&app, local.target_port, &outgoing, &mut body, interim).await
-        }
+        });
+        within(attempt, deadline.as_ref()).await
     };
     match &mut answered {
         Ok((_, underway)) => commit(&mut body, underway),
@@ -97,6 +115,10 @@ pub async fn to_app(
     let fields = response.headers_mut();
     headers::remove_hop_by_hop(fields);
     headers::strip_reserved(fields);
+    if from.way_in() == WayIn::Mesh && context.as_ref().is_some_and(Kept::retried) {
+        fields.insert(&RETRIED, HeaderValue::from_static("1"));
+    }
+    held.held.context = context;
     if explain {
         fields.insert(&WAY, way::inbound(&identified.principal, local.target_port, sent_at));
     }
@@ -114,7 +136,17 @@ pub async fn to_app(
             }
         }
     }
-    Ok(Forwarded { response, held: held.held, deadline: None })
+    let deadline = deadline.map(|deadline| deadline.at).filter(|_| tunnel.is_none());
+    Ok(Forwarded { response, held: held.held, deadline })
+}
+
+/// Keeps what the request brought, for the calls that the app makes because of it, and names it to the app.
+fn keep_context(from: &InboundConnection, urgency: &Urgency, fields: &mut HeaderMap) -> Option<Kept> {
+    let contexts = &from.shard.node.contexts;
+    let key = urgency::trace_key(fields)?;
+    let kept = contexts.keep(key, urgency.context(contexts))?;
+    fields.insert(&CONTEXT, key.header());
+    Some(kept)
 }
 
 /// Whether the app's answer to an upgrade makes the connection a tunnel.

@@ -62,7 +62,10 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
         }
         Rejection::PeerIdentity { .. } => Rejection::TlsFailed { endpoint },
         Rejection::TlsFailed { .. } => Rejection::ConcurrencyLimit { limit: 32 },
-        Rejection::ConcurrencyLimit { .. } => Rejection::RequestTimeout { limit },
+        Rejection::ConcurrencyLimit { .. } => Rejection::QueueFull { why: "as many requests wait as may" },
+        Rejection::QueueFull { .. } => Rejection::QueueTimeout { why: "it waited as long as it may" },
+        Rejection::QueueTimeout { .. } => Rejection::DeadlineUnreachable,
+        Rejection::DeadlineUnreachable => Rejection::RequestTimeout { limit },
         Rejection::RequestTimeout { .. } => Rejection::BackendTimeout { limit },
         Rejection::BackendTimeout { .. } => Rejection::UpstreamReset { endpoint },
         Rejection::UpstreamReset { .. } => Rejection::LoopDetected { hops: 17, limit: 16 },
