@@ -18,9 +18,11 @@
 
 pub mod actor;
 pub mod balance;
+pub mod breaker;
 pub mod lease;
 pub mod machine;
 pub mod share;
+pub mod sliding;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
