@@ -19,6 +19,7 @@
 pub mod actor;
 pub mod balance;
 pub mod breaker;
+pub mod budget;
 pub mod lease;
 pub mod machine;
 pub mod share;
