@@ -17,6 +17,7 @@
 //! Messages in: [`machine::Input`], [`actor::Lease`]. Out: [`Snapshot`] by `ArcSwap`.
 
 pub mod actor;
+pub mod backoff;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
