@@ -20,6 +20,7 @@ pub mod forward;
 pub mod forwarded;
 pub mod headers;
 pub mod identify;
+pub mod judge;
 pub mod matching;
 pub mod path;
 pub mod principal;

@@ -18,12 +18,16 @@
 
 pub mod actor;
 pub mod admission;
+pub mod backoff;
 pub mod balance;
+pub mod breaker;
+pub mod budget;
 pub mod lease;
 pub mod machine;
 pub mod queue;
 pub mod settings;
 pub mod share;
+pub mod sliding;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
