@@ -25,6 +25,7 @@ use crate::shard::Shard;
 use crate::stats::{Counter, ShardRecorder, StatsRegistry};
 use crate::telemetry::{TracePolicy, Tracer, TracerIdentity};
 use crate::upstream::UpstreamMap;
+use crate::upstream::events::Events;
 use crate::upstream::supervisor::{Directory, Supervisor};
 use crate::{admin, probe, view};
 
@@ -72,6 +73,8 @@ pub struct Node {
     pub tracer: Tracer,
     /// What requests under way have brought with them.
     pub contexts: Arc<Contexts>,
+    /// What happened to upstreams.
+    pub events: Arc<Events>,
     /// The app's port answers to neighbours too.
     pub bypassable: AtomicBool,
     pub finish: Finish,
@@ -135,7 +138,10 @@ pub async fn serve(config: Config, mut asked: mpsc::Receiver<()>) -> anyhow::Res
 fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)> {
     let (ask, asked_within) = mpsc::channel(ASKED_MAX);
     let upstreams = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(Arc::clone(&upstreams), config.shards, config.concurrency_limit).start();
+    let events = Arc::new(Events::default());
+    let supervisor =
+        Supervisor::new(Arc::clone(&upstreams), config.shards, config.concurrency_limit, Arc::clone(&events));
+    let supervisor = supervisor.start();
     let boot = format!("{:032x}", rand::random::<u128>());
     let identity = TracerIdentity {
         service: config.service.name().to_owned(),
@@ -157,6 +163,7 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         refused_by_address: Arc::default(),
         tracer: Tracer::from_environment(&identity)?,
         contexts: Arc::default(),
+        events,
         bypassable: AtomicBool::new(false),
         finish: Finish { outside: watch::channel(false).0, app: watch::channel(false).0 },
         phase: watch::channel(Phase::Serving).0,

@@ -27,6 +27,7 @@ pub mod principal;
 pub mod record;
 pub mod refused;
 pub mod rejection;
+pub mod retry;
 pub mod route;
 pub mod trace;
 pub mod upgrade;
@@ -41,10 +42,13 @@ use self::accept::Accepted;
 use self::answer::Answer;
 use self::choose::Tried;
 use self::find::Asked;
-use self::forward::{Failure, Forwarded};
+use self::forward::{Failure, Forwarded, Reply};
+use self::judge::Ended;
 use self::record::Record;
 use self::refused::Refused;
 use self::rejection::Rejection;
+use self::retry::Next;
+use self::route::Routed;
 use self::trace::Trace;
 use crate::leg::body::Body;
 use crate::leg::h1::malformed::Malformed;
@@ -88,25 +92,79 @@ async fn send_out(
         }
     };
     let mut routed = route::route(&app.shard, &published, found, cause, record).await?;
+    routed.share.began();
     let mut tried = Tried::new();
     loop {
         let admitted = admit::to_upstream(&routed.share, routed.urgency.deadline, &app.peer, record).await;
         let admitted = admitted.map_err(|why| routed.refused(why))?;
-        let chosen = choose::endpoint(&app.shard, &routed, admitted, &tried);
+        let chosen = choose::endpoint(&app.shard, &routed, admitted, &tried).await;
         let chosen = chosen.map_err(|why| routed.refused(why))?;
         let address = chosen.address();
         routed.begin_attempt(&app.shard, address, record);
-        match forward::to_peer(&app.shard, &mut routed, chosen, &tried, interim).await {
-            Ok(forwarded) => return Ok(forwarded),
-            Err(Failure::Final(why)) => return Err(routed.refused(why)),
+        let (ended, settled) = match forward::to_peer(&app.shard, &mut routed, chosen, &tried, interim).await
+        {
+            Ok(reply) => {
+                let ended = reply.ended(record.protocol());
+                (ended, Settled::Reply(Box::new(reply)))
+            }
+            Err(Failure::Final(why)) => (Failure::Final(why.clone()).ended(), Settled::Refusal(why)),
             Err(Failure::NeverRan(why)) => {
                 tried.push(address);
-                if !routed.can_go_elsewhere(&app.shard, &tried) {
-                    return Err(routed.refused(why));
+                if routed.can_go_elsewhere(&app.shard, &tried) {
+                    routed.restart();
+                    record.redispatched(&why);
+                    continue;
                 }
-                routed.restart();
-                record.redispatched(&why);
+                (Failure::NeverRan(why.clone()).ended(), Settled::Refusal(why))
             }
+        };
+        match routed.after(&app.shard, &ended, settled.reply()).await {
+            Next::Settled => return settled.answer(&mut routed, &tried, record),
+            Next::Refused(why) => return Err(routed.refused(why)),
+            Next::Again { wait, why } => {
+                settled.give_up(&ended);
+                record.retried(&why);
+                actix_rt::time::sleep(wait).await;
+                routed.restart();
+                tried.clear();
+                tried.push(address);
+            }
+        }
+    }
+}
+
+/// How an attempt ended, while it may still be made again.
+enum Settled {
+    Reply(Box<Reply>),
+    Refusal(Rejection),
+}
+
+impl Settled {
+    fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Reply(reply) => Some(reply),
+            Self::Refusal(_) => None,
+        }
+    }
+
+    /// Its permit is free while the next attempt waits.
+    fn give_up(self, ended: &Ended) {
+        if let Self::Reply(reply) = self {
+            reply.drop_for_retry(ended);
+        }
+    }
+
+    fn answer(
+        self,
+        routed: &mut Routed<'_>,
+        tried: &Tried,
+        record: &mut Record,
+    ) -> Result<Forwarded, Refused> {
+        match self {
+            Self::Reply(reply) => reply.settle(routed, tried, record).map_err(|failure| match failure {
+                Failure::Final(why) | Failure::NeverRan(why) => routed.refused(why),
+            }),
+            Self::Refusal(why) => Err(routed.refused(why)),
         }
     }
 }

@@ -18,12 +18,19 @@
 
 pub mod actor;
 pub mod admission;
+pub mod attempt;
 pub mod backoff;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
+pub mod concurrency;
+pub mod connect;
+pub mod digest;
+pub mod endpoint;
+pub mod events;
 pub mod lease;
 pub mod machine;
+pub mod pick;
 pub mod queue;
 pub mod settings;
 pub mod share;
@@ -31,6 +38,7 @@ pub mod sliding;
 pub mod supervisor;
 #[cfg(test)]
 mod tests;
+pub mod tokens;
 pub mod wait;
 
 use std::fmt;
@@ -77,16 +85,27 @@ pub struct Snapshot {
     pub identity: Option<SpiffeId>,
     pub settings: Arc<Settings>,
     pub endpoints: Vec<EndpointState>,
+    /// Of the service as a whole, where policy's scope is that.
+    pub breaker: Option<breaker::Snapshot>,
+    /// More endpoints have a reason to be left out than may be: all are used. As a sentence.
+    pub panic: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct EndpointState {
     pub sidecar: SidecarId,
     pub address: SocketAddr,
+    /// Whether it can be connected to.
     pub health: Health,
+    /// Where policy's scope is the endpoint.
+    pub breaker: Option<breaker::Snapshot>,
+    /// Its health check fails, since then.
+    pub unwell: Option<(Instant, String)>,
+    /// No request goes to it but probes.
+    pub left_out: bool,
 }
 
-/// Whether an endpoint is used.
+/// Whether an endpoint can be connected to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Health {
     Healthy,

@@ -13,7 +13,7 @@ use super::matching::RequestView;
 use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
 use super::upgrade::Tunnel;
-use super::urgency::{Found, Urgency};
+use super::urgency::{Known, Urgency};
 use crate::contexts::{Contexts, TraceKey};
 use crate::leg::body::Body;
 
@@ -88,7 +88,7 @@ pub struct Accepted {
 #[derive(Debug, Clone, Copy)]
 pub struct Cause {
     pub key: Option<TraceKey>,
-    pub found: Found,
+    pub known: Known,
 }
 
 impl Accepted {
@@ -103,11 +103,11 @@ impl Accepted {
         let mut accepted = Self::read(request, paths)?;
         let fields = &mut accepted.head.headers;
         accepted.hops = hops(fields)?;
-        let (urgency, cause, found) = Urgency::of_apps_call(fields, contexts, now);
+        let (urgency, cause, known) = Urgency::of_apps_call(fields, contexts, now);
         headers::strip_reserved(fields);
         accepted.explain = explain;
         accepted.urgency = urgency;
-        Ok((accepted, Cause { key: cause, found }))
+        Ok((accepted, Cause { key: cause, known }))
     }
 
     /// From outside the mesh, at an edge.

@@ -10,6 +10,7 @@ use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
 use crate::shard::AppPort;
+use crate::upstream::attempt::{Passed, Probes};
 use crate::upstream::queue::{Cause, PeerKey};
 use crate::upstream::share::{Permit, Share};
 use crate::upstream::wait::{Asks, NoPermit};
@@ -17,6 +18,8 @@ use crate::upstream::wait::{Asks, NoPermit};
 /// Outbound: one more request may be under way.
 pub struct Admitted {
     pub(super) permit: Permit,
+    /// Where the service's breaker is half open.
+    pub(super) probes: Probes,
 }
 
 /// Inbound: the app takes one more request.
@@ -33,8 +36,20 @@ pub async fn to_upstream(
     own: &PeerKey,
     record: &mut Record,
 ) -> Result<Admitted, Rejection> {
+    let mut probes = Probes::new();
+    match share.pass_breaker().await {
+        Passed::Freely => {}
+        Passed::As(probe) => probes.push(probe),
+        Passed::Refused => return Err(breaker_open(share)),
+    }
     let permit = permit(share, Asks { class: 0, peer: own, deadline }, record).await?;
-    Ok(Admitted { permit })
+    Ok(Admitted { permit, probes })
+}
+
+fn breaker_open(share: &Share) -> Rejection {
+    let snapshot = share.upstream.snapshot.load();
+    let cause = snapshot.breaker.as_ref().map(|breaker| breaker.cause().to_string());
+    Rejection::BreakerOpen { cause: cause.unwrap_or_default().into() }
 }
 
 pub async fn to_app<'t>(

@@ -4,6 +4,7 @@
 //! or closes the connection, and gives back what the request holds.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -12,14 +13,18 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body as _;
 
 use super::accept::{REFUSED, WAY};
 use super::answer::Answer;
 use super::choose::{Chosen, Tried};
+use super::judge::{self, Answered as Judged, By, Ended, Trailers};
+use super::matching::Protocol;
 use super::record::{Held, Record};
 use super::rejection::Rejection;
 use super::route::Routed;
 use super::upgrade::{self, Tunnel};
+use super::urgency::RETRIED;
 use super::{headers, way};
 use crate::leg::body::Body;
 use crate::leg::h1::client::H1Answer;
@@ -30,7 +35,8 @@ use crate::leg::interim::Interim;
 use crate::leg::pump::{Pump, PumpError, Sink};
 use crate::mesh::{CONNECT_MAX, ConnectError};
 use crate::shard::Shard;
-use crate::upstream::share::{NoConnection, Share};
+use crate::upstream::connect::NoConnection;
+use crate::upstream::share::Share;
 
 mod app;
 
@@ -105,24 +111,36 @@ pub enum Failure {
 /// A request's body on its way, across attempts; `None`: there is none.
 pub type RequestBody = Option<Pump<Body>>;
 
+/// The head of an answer from an endpoint, before anything of it is passed on: the request may still be sent again.
+pub struct Reply {
+    response: Response<Body>,
+    underway: Underway,
+    chosen: Chosen,
+    deadline: Option<Deadline>,
+    sent_at: Instant,
+    /// Who made it.
+    by: By,
+}
+
 /// To an endpoint of another service. An answer of its sidecar that says "never reached the app" counts as never ran
 /// only where the request can still go elsewhere: otherwise it is the answer.
 pub async fn to_peer(
     shard: &Shard,
     routed: &mut Routed<'_>,
-    chosen: Chosen,
+    mut chosen: Chosen,
     tried: &Tried,
     interim: &Interim,
-) -> Result<Forwarded, Failure> {
+) -> Result<Reply, Failure> {
     let began_at = Instant::now();
     let deadline = routed.deadline(began_at);
     let share = Rc::clone(&routed.share);
+    let address = chosen.address();
     let answered = {
         // Pinned here, so that `within` has no copy of it: a future is as large as everything that it may hold.
         let attempt = std::pin::pin!(async {
-            let connection = share.connection(&chosen.endpoint, routed.outgoing.lane()).await;
+            let connection = share.connection(chosen.attempt.endpoint(), routed.outgoing.lane()).await;
             let connection = connection.map_err(|error| Failure::NeverRan(rejection_of(&error, &share)))?;
-            let reset = Rejection::UpstreamReset { endpoint: chosen.address() };
+            let reset = Rejection::UpstreamReset { endpoint: address };
             // What a first connection takes says nothing about the next request.
             let sent_at = Instant::now();
             let answered = over_h2(&connection, &routed.outgoing, &mut routed.body, reset, interim).await?;
@@ -131,46 +149,113 @@ pub async fn to_peer(
         within(attempt, deadline.as_ref()).await
     };
     let now = Instant::now();
-    let ((mut response, mut held), sent_at) = match answered {
+    let ((response, underway), sent_at) = match answered {
         Ok(answered) => answered,
         Err(failure) => {
-            chosen.endpoint.failed();
             if matches!(failure, Failure::Final(_)) {
                 // It took at least so long, and gave nothing.
-                chosen.endpoint.observe(now.saturating_duration_since(began_at), now);
+                chosen.attempt.endpoint().observe(now.saturating_duration_since(began_at), now);
             }
+            chosen.attempt.end(&failure.ended());
             return Err(failure);
         }
     };
-    chosen.endpoint.observe(now.saturating_duration_since(sent_at), now);
-    if never_reached_app(response.headers()) && may_go_elsewhere(shard, routed, &chosen, tried) {
-        chosen.endpoint.failed();
-        return Err(Failure::NeverRan(Rejection::UpstreamReset { endpoint: chosen.address() }));
+    chosen.attempt.answered(now.saturating_duration_since(sent_at), now);
+    let never_ran = never_reached_app(response.headers());
+    let by = if never_ran { By::Shed } else { By::Backend };
+    if never_ran && may_go_elsewhere(shard, routed, address, tried) {
+        chosen.attempt.end(&Ended::Declined);
+        return Err(Failure::NeverRan(Rejection::UpstreamReset { endpoint: address }));
     }
-    commit(&mut routed.body, &mut held);
-    let opened = upgrade::is_opened(&response);
-    let fields = response.headers_mut();
-    let inner_way = fields.remove(&WAY);
-    headers::remove_hop_by_hop(fields);
-    headers::strip_reserved(fields);
-    routed.rule.response_headers.apply(fields);
-    routed.backend.response_headers.apply(fields);
-    if routed.explain {
-        fields.insert(&WAY, way::outbound(routed, &chosen, tried, sent_at, inner_way.as_ref()));
-    }
-    if let Some(tunnel) = routed.outgoing.tunnel {
-        upgrade::settle(&mut response, tunnel, opened, routed.form).map_err(Failure::Final)?;
-    }
-    held.held.permit = Some(chosen.permit);
-    held.held.in_flight = Some(chosen.in_flight);
-    // A tunnel is open for as long as its ends want it to be.
-    let deadline = deadline.map(|deadline| deadline.at).filter(|_| !opened);
-    Ok(Forwarded { response, held: held.held, deadline })
+    Ok(Reply { response, underway, chosen, deadline, sent_at, by })
 }
 
-fn may_go_elsewhere(shard: &Shard, routed: &Routed<'_>, chosen: &Chosen, tried: &Tried) -> bool {
+impl Reply {
+    pub fn address(&self) -> SocketAddr {
+        self.chosen.address()
+    }
+
+    pub fn fields(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    /// As policy for retries looks at it.
+    pub fn ended(&self, protocol: Protocol) -> Ended {
+        let (status, by) = (self.response.status(), self.by);
+        let trailers =
+            if self.response.body().is_end_stream() { Trailers::Over(None) } else { Trailers::ToCome };
+        let grpc =
+            (protocol == Protocol::Grpc).then(|| judge::grpc(status, self.fields(), trailers)).flatten();
+        Ended::Answered(Judged { status, grpc, by })
+    }
+
+    /// Retries were spent behind it.
+    pub fn was_retried(&self) -> bool {
+        self.fields().contains_key(&RETRIED)
+    }
+
+    /// It is given up for another attempt.
+    pub fn drop_for_retry(self, ended: &Ended) {
+        self.chosen.attempt.end(ended);
+    }
+
+    /// It is the answer.
+    pub fn settle(
+        self,
+        routed: &mut Routed<'_>,
+        tried: &Tried,
+        record: &mut Record,
+    ) -> Result<Forwarded, Failure> {
+        let Self { mut response, mut underway, chosen, deadline, sent_at, by } = self;
+        commit(&mut routed.body, &mut underway);
+        let opened = upgrade::is_opened(&response);
+        let fields = response.headers_mut();
+        let inner_way = fields.remove(&WAY);
+        headers::remove_hop_by_hop(fields);
+        headers::strip_reserved(fields);
+        routed.rule.response_headers.apply(fields);
+        routed.backend.response_headers.apply(fields);
+        if routed.explain {
+            fields.insert(&WAY, way::outbound(routed, &chosen, tried, sent_at, inner_way.as_ref()));
+        }
+        if let Some(tunnel) = routed.outgoing.tunnel {
+            upgrade::settle(&mut response, tunnel, opened, routed.form).map_err(Failure::Final)?;
+        }
+        if by == By::Shed {
+            record.was_shed();
+        }
+        let Chosen { permit, attempt } = chosen;
+        underway.held.permit = Some(permit);
+        underway.held.attempt = Some(attempt);
+        // A tunnel is open for as long as its ends want it to be.
+        let deadline = deadline.map(|deadline| deadline.at).filter(|_| !opened);
+        Ok(Forwarded { response, held: underway.held, deadline })
+    }
+}
+
+impl Failure {
+    /// What it says about the endpoint.
+    pub fn ended(&self) -> Ended {
+        match self {
+            Self::NeverRan(why) | Self::Final(why) => match why {
+                Rejection::ConnectFailed { .. }
+                | Rejection::PeerIdentity { .. }
+                | Rejection::TlsFailed { .. } => Ended::ConnectFailed,
+                Rejection::ConnectTimeout { .. } => Ended::ConnectTimedOut,
+                Rejection::BackendTimeout { .. } => Ended::AttemptTimedOut,
+                Rejection::RequestTimeout { .. } => Ended::RequestTimedOut,
+                Rejection::UpstreamReset { .. } if matches!(self, Self::Final(_)) => Ended::Reset,
+                Rejection::UpstreamReset { .. } => Ended::Declined,
+                // Nothing that the endpoint has done.
+                _ => Ended::ClientLeft,
+            },
+        }
+    }
+}
+
+fn may_go_elsewhere(shard: &Shard, routed: &Routed<'_>, address: SocketAddr, tried: &Tried) -> bool {
     let mut tried = tried.clone();
-    tried.push(chosen.address());
+    tried.push(address);
     routed.can_go_elsewhere(shard, &tried)
 }
 

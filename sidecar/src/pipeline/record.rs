@@ -12,6 +12,7 @@ use crossbeam_utils::CachePadded;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::accept::EXPLAIN;
+use super::judge::{Answered, By, Ended};
 use super::matching::Protocol;
 use super::rejection::{Rejection, Row};
 use super::trace::{End, Trace};
@@ -24,7 +25,8 @@ use crate::leg::h1::malformed::Malformed;
 use crate::leg::h2_client::Slot;
 use crate::shard::Shard;
 use crate::stats::{AnswerClass, InboundPeerStats, Recorded, Side, UpstreamShardStats};
-use crate::upstream::share::{InFlight, Permit};
+use crate::upstream::attempt::Attempt;
+use crate::upstream::share::Permit;
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub enum Outcome {
 pub struct Held {
     pub permit: Option<Permit>,
     pub slot: Option<Slot>,
-    pub in_flight: Option<InFlight>,
+    pub attempt: Option<Attempt>,
     pub reuse: Option<Reuse>,
     /// What the request brought, for the app's own calls.
     pub context: Option<Kept>,
@@ -70,6 +72,8 @@ pub struct Record {
     received: Option<Rc<Cell<u64>>>,
     sent_bytes: u64,
     held: Held,
+    /// The far sidecar refused it, to protect its app.
+    shed: bool,
     ended: bool,
 }
 
@@ -93,6 +97,7 @@ impl Record {
             received: request.body_mut().meter(),
             sent_bytes: 0,
             held: Held::default(),
+            shed: false,
             ended: false,
         }
     }
@@ -145,6 +150,18 @@ impl Record {
         }
     }
 
+    /// The far sidecar refused it, to protect its app.
+    pub fn was_shed(&mut self) {
+        self.shed = true;
+    }
+
+    /// The attempt is made again.
+    pub fn retried(&mut self, why: &str) {
+        if let Some(trace) = &mut self.trace {
+            trace.retried(why);
+        }
+    }
+
     /// The answer is the sidecar's own.
     pub fn refused(&mut self, row: &Row) {
         self.refusal = Some((row.label, row.flag.as_str()));
@@ -194,6 +211,14 @@ impl Record {
             });
         }
         let held = std::mem::take(&mut self.held);
+        if let Some(attempt) = held.attempt {
+            attempt.end(&match outcome {
+                Outcome::Complete => Ended::Answered(self.answered_by()),
+                Outcome::Broken("timeout") => Ended::RequestTimedOut,
+                Outcome::Broken(_) => Ended::BrokeOff,
+                Outcome::Abandoned => Ended::ClientLeft,
+            });
+        }
         if let (Some(reuse), Outcome::Complete) = (held.reuse, outcome) {
             reuse.done();
         }
@@ -202,6 +227,16 @@ impl Record {
             let end = End { class, status: self.status.as_u16(), grpc, refusal: self.refusal };
             trace.end(&end, &self.shard.node.tracer);
         }
+    }
+}
+
+impl Record {
+    /// The answer, as breakers look at it.
+    fn answered_by(&self) -> Answered {
+        let grpc = (self.protocol == Protocol::Grpc)
+            .then(|| self.grpc_status.map_or(2, |code| u8::try_from(code).unwrap_or(2)));
+        let by = if self.shed { By::Shed } else { By::Backend };
+        Answered { status: self.status, grpc, by }
     }
 }
 

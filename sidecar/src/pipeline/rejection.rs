@@ -112,6 +112,12 @@ pub enum Rejection {
     QueueTimeout {
         why: &'static str,
     },
+    /// Outbound: the service's breaker is open.
+    BreakerOpen {
+        cause: Box<str>,
+    },
+    /// Outbound: it failed, and as many retries as policy allows were made already, for this request and others.
+    RetryBudgetExhausted,
     /// It could not be answered before its caller's deadline.
     DeadlineUnreachable,
     /// Outbound: the whole request took longer than its route allows.
@@ -208,6 +214,8 @@ pub enum Flag {
     Uf,
     /// Upstream overflow.
     Uo,
+    /// Upstream retry limit exceeded.
+    Urx,
     /// Upstream request timeout.
     Ut,
     /// Upstream connection termination.
@@ -230,6 +238,7 @@ impl Flag {
             Self::Df => "DF",
             Self::Uf => "UF",
             Self::Uo => "UO",
+            Self::Urx => "URX",
             Self::Ut => "UT",
             Self::Uc => "UC",
             Self::Upe => "UPE",
@@ -322,6 +331,12 @@ impl Rejection {
                 write!(text, "{limit} requests are under way, and no more may be")
             }
             Self::QueueFull { why } | Self::QueueTimeout { why } => write!(text, "{why}"),
+            Self::BreakerOpen { cause } => {
+                write!(text, "the service's circuit breaker is not closed: {cause}")
+            }
+            Self::RetryBudgetExhausted => {
+                write!(text, "it failed, and the budget of retries towards this service is spent")
+            }
             Self::DeadlineUnreachable => {
                 write!(text, "it could not be answered before the deadline that its caller has set")
             }

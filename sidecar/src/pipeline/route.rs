@@ -12,13 +12,15 @@ use rand::RngCore as _;
 use super::accept::{Cause, EXPLAIN, FORM, Form, HOPS, TARGET};
 use super::choose::{REDISPATCHES_MAX, Tried};
 use super::find::Found;
-use super::forward::{Deadline, Outgoing, RequestBody};
+use super::forward::{Deadline, Outgoing, Reply, RequestBody};
+use super::judge::Ended;
 use super::matching::{Backend, Rule};
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
+use super::retry::{Failed, Next, Retries};
 use super::upgrade;
-use super::urgency::Urgency;
+use super::urgency::{ATTEMPT, Known, Urgency};
 use crate::leg::pump::Pump;
 use crate::node::Published;
 use crate::shard::Shard;
@@ -41,6 +43,7 @@ pub struct Routed<'t> {
     pub(super) urgency: Urgency,
     /// Which request of the app's it belongs to.
     pub(super) cause: Cause,
+    retries: Retries<'t>,
     started: Instant,
 }
 
@@ -63,6 +66,9 @@ pub async fn route<'t>(
     let share = shard.share(&backend.target.service).await;
     let share = share.ok_or_else(|| refused(Rejection::NoEndpoint { ejected: 0 }))?;
     record.goes_to(&share.stats);
+    if cause.known == Known::Nothing {
+        share.stats.without_context.increment();
+    }
 
     let mut fields = accepted.head.headers;
     rule.request_headers.apply(&mut fields);
@@ -80,6 +86,7 @@ pub async fn route<'t>(
         .build()
         .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
     upgrade::fits(accepted.tunnel, backend.target.app_protocol).map_err(refused)?;
+    let retries = Retries::new(rule.retry.as_ref(), &fields);
     let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel: accepted.tunnel };
     let body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, KEPT_BYTES_MAX));
     if let Some(trace) = &mut record.trace {
@@ -100,6 +107,7 @@ pub async fn route<'t>(
         form: accepted.form,
         urgency: accepted.urgency,
         cause,
+        retries,
         started: record.started(),
     })
 }
@@ -108,6 +116,9 @@ impl Routed<'_> {
     /// An attempt at an endpoint begins: what it sends names the attempt's span as its parent.
     pub(super) fn begin_attempt(&mut self, shard: &Shard, endpoint: SocketAddr, record: &mut Record) {
         self.urgency.send(&mut self.outgoing.fields, Instant::now());
+        if self.is_retry() {
+            self.outgoing.fields.insert(&ATTEMPT, HeaderValue::from(self.retries.made() + 1));
+        }
         if let Some(trace) = &mut record.trace {
             trace.attempt(self.published, &shard.node.tracer, endpoint, &mut self.outgoing.fields);
         }
@@ -130,10 +141,39 @@ impl Routed<'_> {
         [request, attempt, inherited].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 
+    /// The end of the whole request's patience.
+    pub(super) fn request_deadline(&self) -> Option<Instant> {
+        let own = self.rule.request_timeout.and_then(|limit| self.started.checked_add(limit));
+        [own, self.urgency.deadline].into_iter().flatten().min()
+    }
+
+    /// What follows an attempt that ended.
+    pub(super) async fn after(&mut self, shard: &Shard, ended: &Ended, reply: Option<&Reply>) -> Next {
+        let retried_below = reply.is_some_and(Reply::was_retried);
+        if self.rule.retry.is_none() && !retried_below {
+            return Next::Settled;
+        }
+        let failed = Failed { ended, fields: reply.map(Reply::fields), retried_below };
+        let mut retries = self.retries;
+        // Boxed: rare, and large.
+        let next = Box::pin(retries.after(shard, self, &failed)).await;
+        self.retries = retries;
+        next
+    }
+
+    pub(super) fn is_retry(&self) -> bool {
+        self.retries.made() > 0
+    }
+
+    /// Whether the whole request is still at hand.
+    pub(super) fn can_restart(&self) -> bool {
+        self.body.as_ref().is_none_or(Pump::can_restart)
+    }
+
     /// Whether the whole request can still be sent to an endpoint that is not among `tried`.
     pub(super) fn can_go_elsewhere(&self, shard: &Shard, tried: &Tried) -> bool {
         tried.len() <= REDISPATCHES_MAX
-            && self.body.as_ref().is_none_or(Pump::can_restart)
+            && self.can_restart()
             && self.share.choose(tried, &mut shard.rng.borrow_mut(), Instant::now()).is_some()
     }
 

@@ -164,6 +164,15 @@ impl Trace {
         }
     }
 
+    /// The attempt failed, and is made again.
+    pub fn retried(&mut self, why: &str) {
+        self.event(SpanEvent::Retried { why: why.into() });
+        let attributes = SpanAttributes { error: Some(why.to_owned().into()), ..self.attributes() };
+        if let Spans::Outbound(span) = &mut self.spans {
+            span.attempt_ended(|| attributes);
+        }
+    }
+
     /// It provably never ran there, and goes elsewhere.
     pub fn attempt_failed(&mut self, rejection: &Rejection) {
         let row = rejection.row();

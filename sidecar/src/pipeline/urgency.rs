@@ -20,6 +20,7 @@ static CLASS: HeaderName = HeaderName::from_static(header::CLASS);
 /// For the app, which may send it on: names what is kept of the request. In an answer between sidecars: retries below were
 /// spent.
 pub static CONTEXT: HeaderName = HeaderName::from_static(header::CONTEXT);
+pub static ATTEMPT: HeaderName = HeaderName::from_static(header::ATTEMPT);
 pub static RETRIED: HeaderName = HeaderName::from_static(header::RETRIED);
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -35,7 +36,7 @@ pub struct Urgency {
 
 /// Whether anything was known of the request that an app's call belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum Known {
     Context,
     Nothing,
 }
@@ -56,12 +57,12 @@ impl Urgency {
         fields: &HeaderMap,
         contexts: &Contexts,
         now: Instant,
-    ) -> (Self, Option<TraceKey>, Found) {
+    ) -> (Self, Option<TraceKey>, Known) {
         let passed_on = fields.get(&CONTEXT).and_then(TraceKey::parse);
         let key = passed_on.or_else(|| trace_key(fields));
         let context = key.and_then(|key| contexts.find(key));
         let own = fields.get(GRPC_TIMEOUT).and_then(grpc_timeout).map(|own| now + own.min(REMAINING_MAX));
-        let found = if context.is_some() { Found::Context } else { Found::Nothing };
+        let found = if context.is_some() { Known::Context } else { Known::Nothing };
         let context = context.unwrap_or_default();
         let deadline = [context.deadline, own].into_iter().flatten().min();
         let class = context.class.and_then(|class| contexts.class_name(class)).cloned();

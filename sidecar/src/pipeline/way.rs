@@ -133,6 +133,7 @@ fn stage(rejection: &Rejection) -> &'static str {
         Rejection::ConcurrencyLimit { .. }
         | Rejection::QueueFull { .. }
         | Rejection::QueueTimeout { .. }
+        | Rejection::BreakerOpen { .. }
         | Rejection::DeadlineUnreachable => "admit",
         Rejection::NoEndpoint { .. } => "choose",
         Rejection::ConnectFailed { .. }
@@ -142,6 +143,7 @@ fn stage(rejection: &Rejection) -> &'static str {
         | Rejection::RequestTimeout { .. }
         | Rejection::BackendTimeout { .. }
         | Rejection::UpstreamReset { .. }
+        | Rejection::RetryBudgetExhausted
         | Rejection::AppRefused { .. }
         | Rejection::AppConnectTimeout { .. }
         | Rejection::AppReset { .. }

@@ -187,6 +187,12 @@ pub struct UpstreamShardStats {
     /// What the sidecar refused before or instead of sending it on.
     pub refusals: Counter,
     pub redispatches: Counter,
+    /// Attempts that were made again.
+    pub retries: Counter,
+    /// Those that the budget did not allow.
+    pub retries_refused: Counter,
+    /// Calls of the app of which no deadline or class is known, since it passes on no trace.
+    pub without_context: Counter,
     pub in_flight: Gauge,
     pub latency: ClassHistograms,
 }

@@ -1,30 +1,54 @@
 //! The shell of an upstream's machines: it decides nothing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
 
 use super::admission::{Admission, Told};
+use super::attempt::{AskProbe, ProbeGrant};
+use super::concurrency::{Limiter, Sample, View as LimiterView};
+use super::digest::{Digest, Scope, Spent};
+use super::events::Events;
 use super::machine::{Input, Machine, Output};
 use super::queue::View as QueueView;
 use super::settings::Settings;
+use super::tokens::AskTokens;
 use super::wait::{Answer, Ask, Cancelled, Grant, Returned};
 use super::{CLASSES_MAX, Key, PENDING_MAX, Upstream};
+use super::{breaker, budget};
 
 /// Messages that wait: what every class may have asked for, and as many facts as an upstream's permits can cause at once.
 const MAILBOX_MAX: usize = CLASSES_MAX * PENDING_MAX as usize + 2_048;
 
-/// Owns: an upstream's endpoints with their health, its limit, its queue, and where its permits lie. Receives: [`Input`],
-/// [`Ask`], [`Cancelled`], [`Returned`], [`Configure`], [`Look`]. Publishes: [`super::Snapshot`]. Capacity: [`MAILBOX_MAX`].
-/// On full: the sender goes on with what it knows; who asks is refused. On restart: a new one resumes from the last
-/// snapshot, incarnation + 1; who waited asks again.
+/// What is in flight of one shard counts for so long after its last digest. 200 ms: four of them.
+const PEAK_LASTS: Duration = Duration::from_millis(200);
+/// How long an answer takes is believed for so long after the last one. 500 ms: after a slow spell somebody with a deadline
+/// must be tried again, or nothing would show that it is over.
+const EXPECTED_LASTS: Duration = Duration::from_millis(500);
+
+/// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
+/// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
+/// [`Configure`], [`Look`]. Publishes: [`super::Snapshot`]. Capacity: [`MAILBOX_MAX`]. On full: the sender goes on with what
+/// it knows; who asks is refused. On restart: a new one resumes from the last snapshot, incarnation + 1, and the shards'
+/// digests; who waited asks again.
 pub struct UpstreamActor {
     upstream: Arc<Upstream>,
     machine: Machine,
     admission: Admission<Answer>,
-    timer: Option<SpawnHandle>,
+    limiter: Limiter,
+    budget: budget::Machine,
+    /// The most that each shard had in flight at once, and when it said so.
+    peaks: Vec<Option<(u32, Instant)>>,
+    /// When an answer came last.
+    answered_at: Option<Instant>,
+    events: Arc<Events>,
+    random: SmallRng,
+    timer: Option<(Instant, SpawnHandle)>,
     _guard: Guard,
 }
 
@@ -44,6 +68,10 @@ impl Message for Look {
 #[derive(Debug)]
 pub struct View {
     pub queue: QueueView,
+    pub limiter: LimiterView,
+    pub budget: budget::View,
+    pub breaker: Option<breaker::View>,
+    pub endpoints: Vec<(SocketAddr, breaker::View)>,
 }
 
 impl Message for Input {
@@ -76,18 +104,55 @@ impl Drop for Guard {
 }
 
 impl UpstreamActor {
-    pub fn new(upstream: Arc<Upstream>, supervisor: Recipient<Crashed>) -> Self {
-        let snapshot = upstream.snapshot.load();
-        let machine = Machine::resume(&snapshot);
-        let admission = Admission::new(&snapshot.settings.queue);
+    pub fn new(upstream: Arc<Upstream>, supervisor: Recipient<Crashed>, events: Arc<Events>) -> Self {
+        let (snapshot, now) = (upstream.snapshot.load(), Instant::now());
+        let (settings, shards) = (&snapshot.settings, upstream.leases.idle().len());
+        let machine = Machine::resume(&snapshot, now);
+        let admission = Admission::new(&settings.queue);
+        let limiter = Limiter::resume(&settings.concurrency, upstream.leases.limit());
+        let retries = settings.client.retry_budget;
+        let budget = match snapshot.incarnation {
+            0 => budget::Machine::new(retries, shards, now),
+            // Longer ago than any block lasts, and numbers that no block of the last one has.
+            incarnation => budget::Machine::resume(retries, shards, incarnation << 32, now),
+        };
         let guard = Guard { key: upstream.key.clone(), supervisor };
-        Self { upstream, machine, admission, timer: None, _guard: guard }
+        Self {
+            upstream,
+            machine,
+            admission,
+            limiter,
+            budget,
+            peaks: vec![None; shards],
+            answered_at: None,
+            events,
+            random: SmallRng::from_os_rng(),
+            timer: None,
+            _guard: guard,
+        }
+    }
+
+    fn input(&mut self, input: Input, now: Instant) {
+        let unit = self.random.random();
+        let output = self.machine.handle(input, unit, now);
+        self.apply(output);
     }
 
     fn apply(&mut self, output: Output) {
         match output {
             Output::Publish => self.upstream.snapshot.store(Arc::new(self.machine.snapshot())),
             Output::Nothing => {}
+        }
+        for event in self.machine.take_events() {
+            self.events.happened(&self.upstream.key, event);
+        }
+    }
+
+    fn limit(&mut self, changed: Option<u32>, now: Instant) {
+        if let Some(limit) = changed {
+            self.upstream.leases.set_limit(limit);
+            let told = self.admission.permits_returned(&self.upstream.leases, now);
+            self.tell(told);
         }
     }
 
@@ -101,21 +166,41 @@ impl UpstreamActor {
         }
     }
 
+    /// What all shards have seen.
+    fn sample(&mut self, shard: usize, mut sample: Sample, now: Instant) -> Sample {
+        if let Some(peak) = self.peaks.get_mut(shard) {
+            *peak = Some((sample.in_flight_max, now));
+        }
+        let recent = |at: Instant| now.saturating_duration_since(at) <= PEAK_LASTS;
+        let peaks = self.peaks.iter().flatten().filter(|(_, at)| recent(*at)).map(|(peak, _)| peak);
+        sample.in_flight_max = peaks.sum::<u32>().min(self.upstream.leases.limit());
+        sample.queued = self.upstream.leases.is_queueing();
+        sample
+    }
+
     /// One timer, for whatever is due first.
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
+        let due = [self.machine.poll_timeout(), self.admission.poll_timeout(), self.limiter.poll_timeout()];
+        let due = due.into_iter().flatten().min();
+        if due == self.timer.as_ref().map(|(at, _)| *at) {
+            return;
+        }
+        if let Some((_, timer)) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let due = [self.machine.poll_timeout(), self.admission.poll_timeout()].into_iter().flatten().min();
         self.timer = due.map(|at| {
-            ctx.run_later(at.saturating_duration_since(Instant::now()), |this, ctx| {
+            let timer = ctx.run_later(at.saturating_duration_since(Instant::now()), |this, ctx| {
+                this.timer = None;
                 let now = Instant::now();
                 let output = this.machine.handle_timeout(now);
                 this.apply(output);
+                let changed = this.limiter.handle_timeout(now);
+                this.limit(changed, now);
                 let told = this.admission.handle_timeout(&this.upstream.leases, now);
                 this.tell(told);
                 this.arm(ctx);
-            })
+            });
+            (at, timer)
         });
     }
 }
@@ -134,8 +219,31 @@ impl Actor for UpstreamActor {
 impl Handler<Input> for UpstreamActor {
     type Result = ();
     fn handle(&mut self, input: Input, ctx: &mut Self::Context) {
-        let output = self.machine.handle(input, Instant::now());
-        self.apply(output);
+        self.input(input, Instant::now());
+        self.arm(ctx);
+    }
+}
+
+impl Handler<Digest> for UpstreamActor {
+    type Result = ();
+    fn handle(&mut self, digest: Digest, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        for (scope, outcomes) in digest.outcomes {
+            self.input(Input::Outcomes { scope, outcomes }, now);
+        }
+        if digest.began > 0 {
+            self.budget.began(digest.began, digest.since, now);
+        }
+        if let Some(Spent { number, tokens, rest }) = digest.spent {
+            self.budget.spent(number, tokens, rest, now);
+        }
+        if let Some(expected) = digest.sample.likely() {
+            self.answered_at = Some(now);
+            self.admission.expect(expected);
+        }
+        let sample = self.sample(digest.shard, digest.sample, now);
+        let changed = self.limiter.observe(sample, now);
+        self.limit(changed, now);
         self.arm(ctx);
     }
 }
@@ -144,10 +252,12 @@ impl Handler<Configure> for UpstreamActor {
     type Result = ();
     fn handle(&mut self, Configure(settings): Configure, ctx: &mut Self::Context) {
         let now = Instant::now();
-        self.upstream.leases.set_limit(settings.concurrency.initial);
+        let changed = self.limiter.reconfigure(&settings.concurrency);
+        self.limit(changed, now);
         let told = self.admission.reconfigure(&settings.queue, &self.upstream.leases, now);
         self.tell(told);
-        let output = self.machine.configure(settings);
+        self.budget.reconfigure(settings.client.retry_budget, now);
+        let output = self.machine.configure(settings, now);
         self.apply(output);
         self.arm(ctx);
     }
@@ -161,7 +271,12 @@ impl Handler<Ask> for UpstreamActor {
         if asking.waiter.is_closed() {
             return;
         }
-        let told = self.admission.enqueue(asking, &self.upstream.leases, Instant::now());
+        let now = Instant::now();
+        if self.answered_at.is_some_and(|at| now.saturating_duration_since(at) > EXPECTED_LASTS) {
+            self.answered_at = None;
+            self.admission.expect(Duration::ZERO);
+        }
+        let told = self.admission.enqueue(asking, &self.upstream.leases, now);
         self.tell(told);
         self.arm(ctx);
     }
@@ -187,9 +302,43 @@ impl Handler<Returned> for UpstreamActor {
     }
 }
 
+impl Handler<AskProbe> for UpstreamActor {
+    type Result = MessageResult<AskProbe>;
+    fn handle(&mut self, AskProbe(scope): AskProbe, ctx: &mut Self::Context) -> Self::Result {
+        let (gate, output) = self.machine.ask_probe(scope, Instant::now());
+        self.apply(output);
+        self.arm(ctx);
+        MessageResult(ProbeGrant::new(&self.upstream, scope, gate))
+    }
+}
+
+impl Handler<AskTokens> for UpstreamActor {
+    type Result = MessageResult<AskTokens>;
+    fn handle(&mut self, AskTokens(spent): AskTokens, _: &mut Self::Context) -> Self::Result {
+        let now = Instant::now();
+        if let Some(Spent { number, tokens, rest }) = spent {
+            self.budget.spent(number, tokens, rest, now);
+        }
+        MessageResult(self.budget.grant(now))
+    }
+}
+
 impl Handler<Look> for UpstreamActor {
     type Result = MessageResult<Look>;
     fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
-        MessageResult(View { queue: self.admission.view(Instant::now()) })
+        let now = Instant::now();
+        let endpoints = self.upstream.snapshot.load();
+        let view = |address: SocketAddr| self.machine.breaker_view(Scope::Endpoint(address), now);
+        MessageResult(View {
+            queue: self.admission.view(now),
+            limiter: self.limiter.view(),
+            budget: self.budget.view(now),
+            breaker: self.machine.breaker_view(Scope::Service, now),
+            endpoints: endpoints
+                .endpoints
+                .iter()
+                .filter_map(|e| Some((e.address, view(e.address)?)))
+                .collect(),
+        })
     }
 }

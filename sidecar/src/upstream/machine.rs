@@ -1,12 +1,20 @@
-//! The pure machine of an upstream: which endpoints there are, and which of them are left out.
+//! The pure machine of an upstream's endpoints: which there are, and which of them are left out, and why.
+//!
+//! Three kinds of evidence speak against an endpoint. That it *cannot be connected to* is certain: it is left out, for a time
+//! that doubles, whatever the others do. Its *breaker* and its *health check* are evidence that may be about the network or
+//! the callee as a whole: of these only so many count as policy lets be left out ([`super::breaker::ejection`]).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use outrider_shared::traffic::{Breaker, BreakerScope};
 use outrider_shared::{SidecarId, SpiffeId};
 
+use super::breaker::ejection::{self, Decision, Mode, Reason};
+use super::breaker::{self, Gate, Outcomes, Output as Broke, Outputs, Probe, Probed};
+use super::digest::Scope;
 use super::settings::Settings;
 use super::{EndpointState, Health, Snapshot};
 
@@ -14,6 +22,8 @@ use super::{EndpointState, Health, Snapshot};
 const EJECTION_FIRST: Duration = Duration::from_secs(1);
 /// Longest ejection. 30 s: what Envoy begins with; a registry that works has withdrawn the endpoint long before.
 const EJECTION_MAX: Duration = Duration::from_secs(30);
+/// Events that wait to be taken. 64: the shell takes them after each input, and one input changes few endpoints.
+const EVENTS_MAX: usize = 64;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +34,12 @@ pub enum Input {
     ConnectFailed { address: SocketAddr, cause: String },
     /// A shard connected to an endpoint that was ejected or had failed. Lost: its ejection ends by time.
     Connected { address: SocketAddr },
+    /// How requests ended, of one shard. With its digest. Lost: never, a shard keeps what was not taken.
+    Outcomes { scope: Scope, outcomes: Outcomes },
+    /// From the shard that was given it. Lost: the breaker takes it for lost after a while.
+    ProbeEnded { scope: Scope, probe: Probe, ended: Probed },
+    /// A health check's word. From the checker. Lost: the next check says so again.
+    Checked { address: SocketAddr, failed: Option<String> },
 }
 
 /// What the shell must do.
@@ -34,12 +50,24 @@ pub enum Output {
     Nothing,
 }
 
-#[derive(Debug, Clone)]
+/// What people may want to read afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub at: Instant,
+    pub scope: Scope,
+    pub what: String,
+}
+
+#[derive(Debug)]
 struct Endpoint {
     sidecar: SidecarId,
-    health: Health,
+    connect: Health,
     /// Ejections since the last success.
     ejections: u32,
+    /// Where policy's scope is the endpoint.
+    breaker: Option<breaker::Machine>,
+    /// Its health check failed, since then.
+    unwell: Option<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -49,132 +77,296 @@ pub struct Machine {
     identity: Option<SpiffeId>,
     settings: Arc<Settings>,
     endpoints: BTreeMap<SocketAddr, Endpoint>,
+    /// Where policy's scope is the service.
+    breaker: Option<breaker::Machine>,
+    decision: Decision<SocketAddr, String>,
+    events: Vec<Event>,
 }
 
 impl Machine {
     /// Goes on from what was published last.
-    pub fn resume(last: &Snapshot) -> Self {
+    pub fn resume(last: &Snapshot, now: Instant) -> Self {
+        let settings = Arc::clone(&last.settings);
+        let breaker = |state: &Option<breaker::Snapshot>| {
+            let state = state.as_ref()?;
+            Some(breaker::Machine::resume(policy(&settings), state, now))
+        };
         let endpoints = last
             .endpoints
             .iter()
             .map(|e| {
-                let endpoint =
-                    Endpoint { sidecar: e.sidecar.clone(), health: e.health.clone(), ejections: 0 };
+                let endpoint = Endpoint {
+                    sidecar: e.sidecar.clone(),
+                    connect: e.health.clone(),
+                    ejections: 0,
+                    breaker: breaker(&e.breaker),
+                    unwell: e.unwell.clone(),
+                };
                 (e.address, endpoint)
             })
             .collect();
-        Self {
+        let mut machine = Self {
             generation: last.generation,
             incarnation: last.incarnation,
             identity: last.identity.clone(),
-            settings: Arc::clone(&last.settings),
+            breaker: breaker(&last.breaker),
+            settings,
             endpoints,
-        }
+            decision: Decision { mode: Mode::Ordinary, unfit: Vec::new() },
+            events: Vec::new(),
+        };
+        machine.rearm(now);
+        machine.decide();
+        machine
     }
 
-    pub fn handle(&mut self, input: Input, now: Instant) -> Output {
-        match input {
-            Input::Directory { identity, endpoints } => self.replace(identity, endpoints),
+    /// `unit` is uniform in [0, 1), for the jitter of a breaker that opens.
+    pub fn handle(&mut self, input: Input, unit: f64, now: Instant) -> Output {
+        let changed = match input {
+            Input::Directory { identity, endpoints } => self.replace(identity, endpoints, now),
             Input::ConnectFailed { address, cause } => self.eject(address, cause, now),
             Input::Connected { address } => self.restore(address),
-        }
+            Input::Outcomes { scope, outcomes } => {
+                let input = breaker::Input::Outcomes(outcomes);
+                self.break_on(scope, now, |breaker| breaker.handle(input, unit, now))
+            }
+            Input::ProbeEnded { scope, probe, ended } => {
+                let input = breaker::Input::ProbeEnded { probe, ended };
+                self.break_on(scope, now, |breaker| breaker.handle(input, unit, now))
+            }
+            Input::Checked { address, failed } => self.checked(address, failed, now),
+        };
+        self.published_if(changed)
     }
 
-    /// Other settings hold from now on.
-    pub fn configure(&mut self, settings: Settings) -> Output {
-        let changed = *self.settings != settings;
-        if changed {
-            self.settings = Arc::new(settings);
+    /// A shard has a request for a half-open breaker. Where there is none, it may go.
+    pub fn ask_probe(&mut self, scope: Scope, now: Instant) -> (Gate, Output) {
+        let mut gate = Gate::Admit { epoch: 0 };
+        let changed = self.break_on(scope, now, |breaker| {
+            let outputs = breaker.handle(breaker::Input::ProbeAsked, 0.0, now);
+            if let Some(answer) = outputs.iter().find_map(|output| match output {
+                Broke::Answer(answer) => Some(*answer),
+                Broke::Publish => None,
+            }) {
+                gate = answer;
+            }
+            outputs
+        });
+        (gate, self.published_if(changed))
+    }
+
+    /// Other settings hold from now on; what they still mean stays.
+    pub fn configure(&mut self, settings: Settings, now: Instant) -> Output {
+        if *self.settings == settings {
+            return Output::Nothing;
         }
-        self.published_if(changed)
+        self.settings = Arc::new(settings);
+        let policy = policy(&self.settings);
+        let breakers = self.endpoints.values_mut().filter_map(|endpoint| endpoint.breaker.as_mut());
+        for breaker in breakers.chain(self.breaker.as_mut()) {
+            breaker.reconfigure(Arc::clone(&policy), now);
+        }
+        self.rearm(now);
+        self.published_if(true)
     }
 
     /// When [`Machine::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.endpoints
-            .values()
-            .filter_map(|e| match e.health {
-                Health::Ejected { until, .. } => Some(until),
-                Health::Healthy | Health::Trial { .. } => None,
-            })
-            .min()
+        let ejections = self.endpoints.values().filter_map(|e| match e.connect {
+            Health::Ejected { until, .. } => Some(until),
+            Health::Healthy | Health::Trial { .. } => None,
+        });
+        let breakers = self.endpoints.values().filter_map(|endpoint| endpoint.breaker.as_ref());
+        let breakers = breakers.chain(self.breaker.as_ref()).filter_map(breaker::Machine::poll_timeout);
+        ejections.chain(breakers).min()
     }
 
-    /// Ends ejections whose time is over. Early and repeated calls are harmless.
+    /// Ends ejections and waits of breakers whose time is over. Early and repeated calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) -> Output {
-        let mut ended = false;
+        let mut changed = false;
         for endpoint in self.endpoints.values_mut() {
-            if let Health::Ejected { until, cause } = &endpoint.health
+            if let Health::Ejected { until, cause } = &endpoint.connect
                 && *until <= now
             {
-                endpoint.health = Health::Trial { cause: cause.clone() };
-                ended = true;
+                endpoint.connect = Health::Trial { cause: cause.clone() };
+                changed = true;
             }
         }
-        self.published_if(ended)
+        let scopes: Vec<Scope> = self.endpoints.keys().map(|address| Scope::Endpoint(*address)).collect();
+        for scope in scopes.into_iter().chain([Scope::Service]) {
+            changed |= self.break_on(scope, now, |breaker| breaker.handle_timeout(now));
+        }
+        self.published_if(changed)
     }
 
     /// What shards read.
     pub fn snapshot(&self) -> Snapshot {
+        let endpoint = |(&address, e): (&SocketAddr, &Endpoint)| EndpointState {
+            sidecar: e.sidecar.clone(),
+            address,
+            health: e.connect.clone(),
+            breaker: e.breaker.as_ref().map(breaker::Machine::snapshot),
+            unwell: e.unwell.clone(),
+            left_out: matches!(e.connect, Health::Ejected { .. }) || self.decision.is_left_out(&address),
+        };
         Snapshot {
             generation: self.generation,
             incarnation: self.incarnation,
             identity: self.identity.clone(),
             settings: Arc::clone(&self.settings),
-            endpoints: self
-                .endpoints
-                .iter()
-                .map(|(&address, e)| EndpointState {
-                    sidecar: e.sidecar.clone(),
-                    address,
-                    health: e.health.clone(),
-                })
-                .collect(),
+            endpoints: self.endpoints.iter().map(endpoint).collect(),
+            breaker: self.breaker.as_ref().map(breaker::Machine::snapshot),
+            panic: (self.decision.mode != Mode::Ordinary).then(|| self.decision.mode.to_string()),
         }
     }
 
-    fn replace(&mut self, identity: Option<SpiffeId>, listed: Vec<(SidecarId, SocketAddr)>) -> Output {
+    /// What happened since this was asked last.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// How a breaker stands.
+    pub fn breaker_view(&self, scope: Scope, now: Instant) -> Option<breaker::View> {
+        let breaker = match scope {
+            Scope::Service => self.breaker.as_ref(),
+            Scope::Endpoint(address) => self.endpoints.get(&address)?.breaker.as_ref(),
+        };
+        breaker.map(|breaker| breaker.view(now))
+    }
+
+    fn replace(
+        &mut self,
+        identity: Option<SpiffeId>,
+        listed: Vec<(SidecarId, SocketAddr)>,
+        now: Instant,
+    ) -> bool {
+        let before = self.endpoints.len();
         let mut next = BTreeMap::new();
+        let mut same = self.identity == identity;
         for (sidecar, address) in listed {
             // A new sidecar at a known address starts with a clean slate.
-            let kept = self.endpoints.get(&address).filter(|known| known.sidecar == sidecar).cloned();
-            let endpoint = kept.unwrap_or(Endpoint { sidecar, health: Health::Healthy, ejections: 0 });
+            let kept = self.endpoints.remove(&address).filter(|known| known.sidecar == sidecar);
+            same &= kept.is_some();
+            let endpoint = kept.unwrap_or(Endpoint {
+                sidecar,
+                connect: Health::Healthy,
+                ejections: 0,
+                breaker: None,
+                unwell: None,
+            });
             next.insert(address, endpoint);
         }
-        let same = self.identity == identity
-            && next.len() == self.endpoints.len()
-            && next.iter().all(|(address, e)| {
-                self.endpoints.get(address).is_some_and(|known| known.sidecar == e.sidecar)
-            });
+        same &= next.len() == before;
         self.endpoints = next;
         self.identity = identity;
-        self.published_if(!same)
+        self.rearm(now);
+        !same
     }
 
-    fn eject(&mut self, address: SocketAddr, cause: String, now: Instant) -> Output {
-        let Some(endpoint) = self.endpoints.get_mut(&address) else { return Output::Nothing };
-        if matches!(endpoint.health, Health::Ejected { .. }) {
-            return Output::Nothing;
+    /// Every endpoint, or the service, has the breaker that policy gives it.
+    fn rearm(&mut self, now: Instant) {
+        let policy = policy(&self.settings);
+        let (by_endpoint, by_service) = match policy.scope {
+            BreakerScope::Endpoint => (true, false),
+            BreakerScope::Service => (false, true),
+        };
+        let arm = |breaker: &mut Option<breaker::Machine>, wanted: bool| match (wanted, breaker.is_some()) {
+            (true, false) => *breaker = Some(breaker::Machine::new(Arc::clone(&policy), now)),
+            (false, true) => *breaker = None,
+            (true, true) | (false, false) => {}
+        };
+        for endpoint in self.endpoints.values_mut() {
+            arm(&mut endpoint.breaker, by_endpoint);
+        }
+        arm(&mut self.breaker, by_service);
+    }
+
+    fn eject(&mut self, address: SocketAddr, cause: String, now: Instant) -> bool {
+        let Some(endpoint) = self.endpoints.get_mut(&address) else { return false };
+        if matches!(endpoint.connect, Health::Ejected { .. }) {
+            return false;
         }
         let time = EJECTION_FIRST.saturating_mul(1 << endpoint.ejections.min(5)).min(EJECTION_MAX);
         endpoint.ejections = endpoint.ejections.saturating_add(1);
-        endpoint.health = Health::Ejected { until: now + time, cause };
-        self.published_if(true)
+        let what = format!("left out for {time:?}: {cause}");
+        endpoint.connect = Health::Ejected { until: now + time, cause };
+        self.happened(Scope::Endpoint(address), what, now);
+        true
     }
 
-    fn restore(&mut self, address: SocketAddr) -> Output {
-        let Some(endpoint) = self.endpoints.get_mut(&address) else { return Output::Nothing };
-        let was_healthy = endpoint.health == Health::Healthy;
-        endpoint.health = Health::Healthy;
+    fn restore(&mut self, address: SocketAddr) -> bool {
+        let Some(endpoint) = self.endpoints.get_mut(&address) else { return false };
+        let was_healthy = endpoint.connect == Health::Healthy;
+        endpoint.connect = Health::Healthy;
         endpoint.ejections = 0;
-        self.published_if(!was_healthy)
+        !was_healthy
+    }
+
+    fn checked(&mut self, address: SocketAddr, failed: Option<String>, now: Instant) -> bool {
+        let Some(endpoint) = self.endpoints.get_mut(&address) else { return false };
+        let what = match (&endpoint.unwell, &failed) {
+            (None, Some(why)) => format!("unwell: {why}"),
+            (Some(_), None) => "well again".to_owned(),
+            (None, None) | (Some(_), Some(_)) => return false,
+        };
+        endpoint.unwell = failed.map(|why| (now, why));
+        self.happened(Scope::Endpoint(address), what, now);
+        true
+    }
+
+    fn break_on(
+        &mut self,
+        scope: Scope,
+        now: Instant,
+        act: impl FnOnce(&mut breaker::Machine) -> Outputs,
+    ) -> bool {
+        let breaker = match scope {
+            Scope::Service => self.breaker.as_mut(),
+            Scope::Endpoint(address) => {
+                self.endpoints.get_mut(&address).and_then(|endpoint| endpoint.breaker.as_mut())
+            }
+        };
+        let Some(breaker) = breaker else { return false };
+        if !act(breaker).contains(&Broke::Publish) {
+            return false;
+        }
+        let snapshot = breaker.snapshot();
+        let what = format!("{}: {}", snapshot.position.word(), snapshot.cause());
+        self.happened(scope, what, now);
+        true
+    }
+
+    fn happened(&mut self, scope: Scope, what: String, at: Instant) {
+        if self.events.len() < EVENTS_MAX {
+            self.events.push(Event { at, scope, what });
+        }
+    }
+
+    fn decide(&mut self) {
+        let endpoints: Vec<SocketAddr> = self.endpoints.keys().copied().collect();
+        let broken = self.endpoints.iter().filter_map(|(&address, endpoint)| {
+            let snapshot = endpoint.breaker.as_ref()?.snapshot();
+            let since = snapshot.unfit_since?;
+            Some((address, Reason { since, why: snapshot.cause().to_string() }))
+        });
+        let unwell = self.endpoints.iter().filter_map(|(&address, endpoint)| {
+            let (since, why) = endpoint.unwell.clone()?;
+            Some((address, Reason { since, why }))
+        });
+        let reasons: Vec<_> = broken.chain(unwell).collect();
+        self.decision = ejection::decide(&endpoints, reasons, self.settings.client.breaker.ejected_max);
     }
 
     fn published_if(&mut self, changed: bool) -> Output {
         if changed {
+            self.decide();
             self.generation += 1;
             return Output::Publish;
         }
         Output::Nothing
     }
+}
+
+fn policy(settings: &Settings) -> Arc<Breaker> {
+    Arc::new(settings.client.breaker.clone())
 }

@@ -14,6 +14,7 @@ use outrider_shared::traffic::{ClientTraffic, ServerTraffic};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 
 use super::actor::{Configure, Crashed, UpstreamActor};
+use super::events::Events;
 use super::lease::Leases;
 use super::machine::{Input, Machine};
 use super::settings::Settings;
@@ -46,6 +47,7 @@ pub struct Supervisor {
     directory: HashMap<ServiceId, Listed>,
     app: Option<ServerTraffic>,
     crashes: HashMap<Key, VecDeque<Instant>>,
+    events: Arc<Events>,
 }
 
 /// An upstream is asked for that no shard has used before. `None`: the directory does not list it.
@@ -68,8 +70,9 @@ impl Message for Directory {
 
 impl Supervisor {
     /// `cap`: requests under way to one upstream that the sidecar takes at all.
-    pub fn new(map: Arc<ArcSwap<UpstreamMap>>, shards: usize, cap: u32) -> Self {
-        Self { map, shards, cap, directory: HashMap::new(), app: None, crashes: HashMap::new() }
+    pub fn new(map: Arc<ArcSwap<UpstreamMap>>, shards: usize, cap: u32, events: Arc<Events>) -> Self {
+        let (directory, crashes) = (HashMap::new(), HashMap::new());
+        Self { map, shards, cap, directory, app: None, crashes, events }
     }
 
     /// What holds for an upstream.
@@ -96,11 +99,14 @@ impl Supervisor {
             identity: None,
             settings: Arc::new(settings),
             endpoints: Vec::new(),
+            breaker: None,
+            panic: None,
         };
+        let now = Instant::now();
         // Whole before anybody sees it: the request that asked for this upstream reads it at once.
-        let mut first = Machine::resume(&empty);
+        let mut first = Machine::resume(&empty, now);
         if let Some(listed) = listed {
-            first.handle(listed.input(), Instant::now());
+            first.handle(listed.input(), 0.0, now);
         }
         // The actor needs its upstream and the upstream its actor's address: the address comes first, from a context
         // that runs nothing until the actor is there.
@@ -114,7 +120,8 @@ impl Supervisor {
             pending: Default::default(),
             return_told: AtomicBool::new(false),
         });
-        let actor = UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient());
+        let actor =
+            UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient(), Arc::clone(&self.events));
         let address = actor_ctx.run(actor);
         upstream.actor.store(Arc::new(address));
         let mut map = UpstreamMap::clone(&self.map.load());
@@ -130,8 +137,10 @@ impl Supervisor {
         last.incarnation += 1;
         last.generation += 1;
         upstream.snapshot.store(Arc::new(last));
-        let actor = UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient());
+        let actor =
+            UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient(), Arc::clone(&self.events));
         upstream.actor.store(Arc::new(actor.start()));
+        self.events.tell(key, None, "its actor panicked, and a new one goes on".to_owned());
         if let Key::Service(service) = key
             && let Some(listed) = self.directory.get(service)
         {

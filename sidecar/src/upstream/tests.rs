@@ -27,7 +27,15 @@ fn directory(ends: &[u8]) -> Input {
 
 fn empty() -> Snapshot {
     let settings = Arc::new(Settings::of_service(None, 16));
-    Snapshot { generation: 0, incarnation: 0, identity: None, settings, endpoints: Vec::new() }
+    Snapshot {
+        generation: 0,
+        incarnation: 0,
+        identity: None,
+        settings,
+        endpoints: Vec::new(),
+        breaker: None,
+        panic: None,
+    }
 }
 
 fn failed(n: u8) -> Input {
@@ -42,9 +50,9 @@ fn ejected(machine: &Machine) -> Vec<SocketAddr> {
 #[test]
 fn an_endpoint_that_cannot_be_connected_to_is_left_out_and_comes_back() {
     let now = Instant::now();
-    let mut machine = Machine::resume(&empty());
-    machine.handle(directory(&[1, 2]), now);
-    assert_eq!(machine.handle(failed(1), now), Output::Publish);
+    let mut machine = Machine::resume(&empty(), Instant::now());
+    machine.handle(directory(&[1, 2]), 0.0, now);
+    assert_eq!(machine.handle(failed(1), 0.0, now), Output::Publish);
     assert_eq!(ejected(&machine), [address(1)]);
     let due = machine.poll_timeout().expect("an ejection ends");
     assert_eq!(machine.handle_timeout(now), Output::Nothing);
@@ -55,42 +63,42 @@ fn an_endpoint_that_cannot_be_connected_to_is_left_out_and_comes_back() {
 #[test]
 fn each_failed_trial_doubles_the_ejection_and_a_success_forgives_all() {
     let mut now = Instant::now();
-    let mut machine = Machine::resume(&empty());
-    machine.handle(directory(&[1]), now);
+    let mut machine = Machine::resume(&empty(), Instant::now());
+    machine.handle(directory(&[1]), 0.0, now);
     let mut times = Vec::new();
     for _ in 0..8 {
-        machine.handle(failed(1), now);
+        machine.handle(failed(1), 0.0, now);
         let due = machine.poll_timeout().expect("ejected");
         times.push((due - now).as_secs());
         now = due;
         machine.handle_timeout(now);
     }
     assert_eq!(times, [1, 2, 4, 8, 16, 30, 30, 30]);
-    machine.handle(Input::Connected { address: address(1) }, now);
-    machine.handle(failed(1), now);
+    machine.handle(Input::Connected { address: address(1) }, 0.0, now);
+    machine.handle(failed(1), 0.0, now);
     assert_eq!(machine.poll_timeout(), Some(now + Duration::from_secs(1)));
 }
 
 #[test]
 fn a_new_sidecar_at_a_known_address_starts_with_a_clean_slate() {
     let now = Instant::now();
-    let mut machine = Machine::resume(&empty());
-    machine.handle(directory(&[1]), now);
-    machine.handle(failed(1), now);
-    machine.handle(Input::Directory { identity: None, endpoints: vec![(sidecar(9), address(1))] }, now);
+    let mut machine = Machine::resume(&empty(), Instant::now());
+    machine.handle(directory(&[1]), 0.0, now);
+    machine.handle(failed(1), 0.0, now);
+    machine.handle(Input::Directory { identity: None, endpoints: vec![(sidecar(9), address(1))] }, 0.0, now);
     assert!(ejected(&machine).is_empty());
 }
 
 #[test]
 fn a_resumed_machine_keeps_ejections_and_never_goes_back_in_generation() {
     let now = Instant::now();
-    let mut machine = Machine::resume(&empty());
-    machine.handle(directory(&[1, 2]), now);
-    machine.handle(failed(1), now);
+    let mut machine = Machine::resume(&empty(), Instant::now());
+    machine.handle(directory(&[1, 2]), 0.0, now);
+    machine.handle(failed(1), 0.0, now);
     let last = machine.snapshot();
-    let mut resumed = Machine::resume(&last);
+    let mut resumed = Machine::resume(&last, now);
     assert_eq!(resumed.snapshot(), last);
-    resumed.handle(failed(2), now);
+    resumed.handle(failed(2), 0.0, now);
     assert!(resumed.snapshot().generation > last.generation);
 }
 
@@ -108,14 +116,14 @@ proptest! {
     #[test]
     fn what_shards_read_changes_only_with_the_generation(inputs in prop::collection::vec((any_input(), 0_u64..5_000), 0..60)) {
         let mut now = Instant::now();
-        let mut machine = Machine::resume(&empty());
+        let mut machine = Machine::resume(&empty(), Instant::now());
         let mut before = machine.snapshot();
         for (input, wait_ms) in inputs {
             now += Duration::from_millis(wait_ms);
             for input in [None, Some(input)] {
                 let output = match input {
                     None => machine.handle_timeout(now),
-                    Some(input) => machine.handle(input, now),
+                    Some(input) => machine.handle(input, 0.0, now),
                 };
                 let after = machine.snapshot();
                 prop_assert!(after.generation >= before.generation);
@@ -270,7 +278,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 #[actix_rt::test]
 async fn an_upstream_is_there_only_while_the_directory_lists_it() {
     let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(Arc::clone(&map), 2, 16).start();
+    let supervisor = Supervisor::new(Arc::clone(&map), 2, 16, Arc::default()).start();
     let key = Key::Service("shop/payments".parse().expect("a service"));
     let asked = supervisor.send(Ensure { key: key.clone() }).await.expect("answers");
     assert!(asked.is_none(), "not listed yet");
@@ -286,7 +294,7 @@ async fn an_upstream_is_there_only_while_the_directory_lists_it() {
 #[actix_rt::test]
 async fn a_crashed_actor_is_replaced_by_one_that_knows_what_the_last_published() {
     let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(Arc::clone(&map), 1, 16).start();
+    let supervisor = Supervisor::new(Arc::clone(&map), 1, 16, Arc::default()).start();
     supervisor.send(listed(&[1, 2])).await.expect("takes it");
     let key = Key::Service("shop/payments".parse().expect("a service"));
     let upstream = supervisor.send(Ensure { key: key.clone() }).await.expect("answers").expect("listed");

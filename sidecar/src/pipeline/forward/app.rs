@@ -30,7 +30,8 @@ use crate::pipeline::upgrade::{self, Handshake, Tunnel};
 use crate::pipeline::urgency::{self, CONTEXT, RETRIED, Urgency};
 use crate::pipeline::{headers, way};
 use crate::shard::AppPort;
-use crate::upstream::share::NoConnection;
+use crate::upstream::connect::NoConnection;
+use crate::upstream::digest::Load;
 
 pub async fn to_app(
     from: &InboundConnection,
@@ -100,6 +101,9 @@ pub async fn to_app(
         });
         within(attempt, deadline.as_ref()).await
     };
+    if let Some(load) = load(&answered, sent_at).filter(|_| tunnel.is_none()) {
+        app.share.seen(load);
+    }
     match &mut answered {
         Ok((_, underway)) => commit(&mut body, underway),
         Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) => {
@@ -138,6 +142,18 @@ pub async fn to_app(
     }
     let deadline = deadline.map(|deadline| deadline.at).filter(|_| tunnel.is_none());
     Ok(Forwarded { response, held: held.held, deadline })
+}
+
+/// What the answer says about how loaded the app is; `None`: nothing.
+fn load(answered: &Result<Answered, Failure>, sent_at: Instant) -> Option<Load> {
+    match answered {
+        Ok((response, _)) if response.status() == StatusCode::SERVICE_UNAVAILABLE => Some(Load::Overloaded),
+        Ok(_) => Some(Load::Answered(sent_at.elapsed())),
+        Err(Failure::Final(Rejection::AppReset { .. } | Rejection::RequestTimeout { .. })) => {
+            Some(Load::Overloaded)
+        }
+        Err(_) => None,
+    }
 }
 
 /// Keeps what the request brought, for the calls that the app makes because of it, and names it to the app.

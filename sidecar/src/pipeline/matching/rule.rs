@@ -14,6 +14,7 @@ use http::header::{HeaderName, HeaderValue};
 use outrider_shared::RuleId;
 use outrider_shared::route::{self, PathMatch, Route, RouteMatch, RouteRule};
 use outrider_shared::snapshot::Snapshot;
+use outrider_shared::traffic::Retry;
 use outrider_shared::units::GepDuration;
 
 use super::{RequestView, Target, Targets};
@@ -32,6 +33,8 @@ pub struct Rule {
     pub request_timeout: Option<Duration>,
     /// One attempt, from dispatch to the last byte of the answer; `None`: unlimited.
     pub backend_request_timeout: Option<Duration>,
+    /// `None`: no attempt is made again.
+    pub retry: Option<Retry>,
     shares: Vec<Share>,
     weight_total: u64,
 }
@@ -299,6 +302,7 @@ impl Rule {
             response_headers: Changes::compile(&rule.response_headers)?,
             request_timeout: limited(rule.request_timeout),
             backend_request_timeout: limited(rule.backend_request_timeout),
+            retry: rule.retry.clone().filter(|retry| retry.attempts > 0),
             weight_total: rule.backends.iter().map(|backend| u64::from(backend.weight)).sum(),
             shares: rule.backends.iter().map(share).collect::<Result<_, _>>()?,
         })
@@ -316,6 +320,7 @@ impl Rule {
             response_headers: Changes::default(),
             request_timeout: None,
             backend_request_timeout: None,
+            retry: None,
             shares: vec![Share { weight: 1, backend: Some(backend) }],
             weight_total: 1,
         }

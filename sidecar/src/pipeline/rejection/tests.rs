@@ -64,7 +64,11 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
         Rejection::TlsFailed { .. } => Rejection::ConcurrencyLimit { limit: 32 },
         Rejection::ConcurrencyLimit { .. } => Rejection::QueueFull { why: "as many requests wait as may" },
         Rejection::QueueFull { .. } => Rejection::QueueTimeout { why: "it waited as long as it may" },
-        Rejection::QueueTimeout { .. } => Rejection::DeadlineUnreachable,
+        Rejection::QueueTimeout { .. } => {
+            Rejection::BreakerOpen { cause: "7 requests failed in a row".into() }
+        }
+        Rejection::BreakerOpen { .. } => Rejection::RetryBudgetExhausted,
+        Rejection::RetryBudgetExhausted => Rejection::DeadlineUnreachable,
         Rejection::DeadlineUnreachable => Rejection::RequestTimeout { limit },
         Rejection::RequestTimeout { .. } => Rejection::BackendTimeout { limit },
         Rejection::BackendTimeout { .. } => Rejection::UpstreamReset { endpoint },

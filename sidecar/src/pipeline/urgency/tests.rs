@@ -43,7 +43,7 @@ fn an_app_that_passes_on_its_trace_finds_the_deadline_again() {
         let (found, _, how) = Urgency::of_apps_call(&passed_on, &contexts, now);
         let left = found.deadline.expect("kept").duration_since(now).as_millis();
         assert!((249..=252).contains(&left), "{left}");
-        assert_eq!((found.class.expect("kept"), how), (HeaderValue::from_static("batch"), Found::Context));
+        assert_eq!((found.class.expect("kept"), how), (HeaderValue::from_static("batch"), Known::Context));
     }
     let shorter = fields(&[TRACE, ("grpc-timeout", "10m")]);
     let (found, ..) = Urgency::of_apps_call(&shorter, &contexts, now);
@@ -52,7 +52,7 @@ fn an_app_that_passes_on_its_trace_finds_the_deadline_again() {
     let (found, ..) = Urgency::of_apps_call(&longer, &contexts, now);
     assert!(found.deadline < Some(now + Duration::from_secs(1)), "and not lengthen it");
     let (found, _, how) = Urgency::of_apps_call(&fields(&[]), &contexts, now);
-    assert_eq!((found.deadline, how), (None, Found::Nothing));
+    assert_eq!((found.deadline, how), (None, Known::Nothing));
 }
 
 #[test]

@@ -168,6 +168,9 @@ fn event_data(at: std::time::SystemTime, event: SpanEvent) -> Event {
                 KeyValue::new("outrider.wait.seconds", wait.as_secs_f64()),
             ],
         ),
+        SpanEvent::Retried { why } => {
+            ("outrider.retried", vec![KeyValue::new("outrider.retry.reason", why.into_string())])
+        }
         SpanEvent::Redispatched { reason } => {
             ("outrider.redispatched", vec![KeyValue::new("outrider.redispatch.reason", reason)])
         }

@@ -88,4 +88,6 @@ pub enum SpanEvent {
     Waited { on: &'static str, wait: Duration },
     /// An attempt provably never ran, and the request goes elsewhere.
     Redispatched { reason: &'static str },
+    /// An attempt failed, and is made again.
+    Retried { why: Box<str> },
 }

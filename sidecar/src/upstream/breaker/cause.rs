@@ -14,6 +14,16 @@ pub enum Position {
     HalfOpen,
 }
 
+impl Position {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "Closed",
+            Self::Open { .. } => "Open",
+            Self::HalfOpen => "HalfOpen",
+        }
+    }
+}
+
 /// What led to a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {

@@ -1,0 +1,191 @@
+//! One attempt at an endpoint, and what it says to the breakers when it has ended; and the right to be a probe.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Message;
+use smallvec::SmallVec;
+
+use super::Upstream;
+use super::breaker::{Gate, Outcome, Pace, Position, Probe, Probed, Urgency};
+use super::digest::{Load, Scope};
+use super::endpoint::{Endpoint, InFlight};
+use super::machine::Input;
+use super::share::Share;
+use crate::pipeline::judge::{self, Ended};
+
+/// Between two questions of one shard for a probe. 5 ms: a breaker closes within a few round trips, and one that stays half
+/// open costs 200 messages a second.
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
+/// An actor answers in microseconds.
+const PROBE_ASK_MAX: Duration = Duration::from_millis(20);
+
+/// A shard has a request for a half-open breaker. From a shard; the answer is the right to send it. Lost: it is refused, or
+/// goes elsewhere.
+#[derive(Debug, Clone, Copy)]
+pub struct AskProbe(pub Scope);
+
+impl Message for AskProbe {
+    type Result = Option<ProbeGrant>;
+}
+
+/// The right to be a probe. Its drop says that it was not used.
+#[derive(Debug)]
+pub struct ProbeGrant {
+    upstream: Arc<Upstream>,
+    scope: Scope,
+    probe: Probe,
+}
+
+impl ProbeGrant {
+    pub fn new(upstream: &Arc<Upstream>, scope: Scope, gate: Gate) -> Option<Self> {
+        match gate {
+            Gate::Probe(probe) => Some(Self { upstream: Arc::clone(upstream), scope, probe }),
+            Gate::Admit { .. } | Gate::Refuse => None,
+        }
+    }
+
+    fn tell(&self, ended: Probed) {
+        self.upstream.tell(Input::ProbeEnded { scope: self.scope, probe: self.probe, ended });
+    }
+}
+
+impl Drop for ProbeGrant {
+    fn drop(&mut self) {
+        // Of one that has ended the breaker knows nothing any more.
+        self.tell(Probed::Ignored);
+    }
+}
+
+/// What an attempt is beside an ordinary request.
+pub type Probes = SmallVec<[ProbeGrant; 1]>;
+
+/// An attempt under way. Its drop means that the client went away.
+pub struct Attempt {
+    share: Rc<Share>,
+    endpoint: Rc<Endpoint>,
+    /// Epochs of the endpoint's breaker and of the service's in which it was sent.
+    epoch: u64,
+    service_epoch: u64,
+    probes: Probes,
+    /// How long the head of the answer took.
+    took: Option<Duration>,
+    has_ended: bool,
+    _in_flight: InFlight,
+}
+
+impl Attempt {
+    pub fn begin(share: &Rc<Share>, endpoint: &Rc<Endpoint>, probes: Probes) -> Self {
+        Self {
+            share: Rc::clone(share),
+            endpoint: Rc::clone(endpoint),
+            epoch: endpoint.epoch(),
+            service_epoch: share.breaker().map_or(0, |(epoch, _)| epoch),
+            probes,
+            took: None,
+            has_ended: false,
+            _in_flight: endpoint.begin(),
+        }
+    }
+
+    pub fn endpoint(&self) -> &Rc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The head of its answer came after `took`.
+    pub fn answered(&mut self, took: Duration, now: Instant) {
+        self.endpoint.observe(took, now);
+        self.took = Some(took);
+    }
+
+    pub fn end(mut self, ended: &Ended) {
+        self.close(ended);
+    }
+
+    fn close(&mut self, ended: &Ended) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        let now = Instant::now();
+        let (outcome, pace, has_limit) = self.share.with_settings(|settings| {
+            let breaker = &settings.client.breaker;
+            let slow =
+                breaker.slow_call.zip(self.took).is_some_and(|(slow, took)| took > slow.threshold.get());
+            let pace = if slow { Pace::Slow } else { Pace::Prompt };
+            let outcome = judge::outcome(&breaker.failure_when, ended);
+            (outcome, pace, settings.client.concurrency.is_some())
+        });
+        if outcome == Outcome::Failure {
+            self.endpoint.failed();
+        }
+        match (outcome, self.took) {
+            (Outcome::Success, Some(took)) if has_limit => self.share.seen(Load::Answered(took)),
+            (Outcome::Failure, _) if has_limit => self.share.seen(Load::Overloaded),
+            (Outcome::Success | Outcome::Failure | Outcome::Ignored, _) => {}
+        }
+        let of_endpoint = self.endpoint.tally.borrow_mut().record(outcome, pace, self.epoch, now);
+        let of_service = self.share.tally.borrow_mut().record(outcome, pace, self.service_epoch, now);
+        for probe in std::mem::take(&mut self.probes) {
+            probe.tell(match (outcome, pace) {
+                (Outcome::Success, Pace::Prompt) => Probed::Succeeded,
+                (Outcome::Success, Pace::Slow) => Probed::Slow,
+                (Outcome::Failure, _) => Probed::Failed,
+                (Outcome::Ignored, _) => Probed::Ignored,
+            });
+        }
+        let now = of_endpoint == Urgency::Now || of_service == Urgency::Now;
+        self.share.note(if now { Urgency::Now } else { Urgency::Later });
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.close(&Ended::ClientLeft);
+    }
+}
+
+/// What the service's breaker says of a request.
+#[derive(Debug)]
+pub enum Passed {
+    Freely,
+    As(ProbeGrant),
+    /// It is open, or half open and has enough probes.
+    Refused,
+}
+
+impl Share {
+    /// Asks the service's breaker, where policy's scope is that.
+    pub async fn pass_breaker(self: &Rc<Self>) -> Passed {
+        match self.breaker() {
+            None | Some((_, Position::Closed)) => Passed::Freely,
+            Some((_, Position::Open { .. })) => Passed::Refused,
+            // Boxed: rare, and large.
+            Some((_, Position::HalfOpen)) => {
+                Box::pin(self.ask_probe(Scope::Service)).await.map_or(Passed::Refused, Passed::As)
+            }
+        }
+    }
+
+    /// A half-open endpoint for which this request is a probe, if one takes it.
+    pub async fn probe(
+        self: &Rc<Self>,
+        tried: &[std::net::SocketAddr],
+    ) -> Option<(Rc<Endpoint>, ProbeGrant)> {
+        let endpoints = self.endpoints();
+        let endpoint = endpoints.iter().find(|e| e.is_probing() && !tried.contains(&e.address))?;
+        let grant = self.ask_probe(Scope::Endpoint(endpoint.address)).await?;
+        Some((Rc::clone(endpoint), grant))
+    }
+
+    async fn ask_probe(&self, scope: Scope) -> Option<ProbeGrant> {
+        let now = Instant::now();
+        if self.probe_asked.get().is_some_and(|asked| now.saturating_duration_since(asked) < PROBE_PAUSE) {
+            return None;
+        }
+        self.probe_asked.set(Some(now));
+        let actor = self.upstream.actor.load_full();
+        let asked = actor.send(AskProbe(scope));
+        actix_rt::time::timeout(PROBE_ASK_MAX, asked).await.ok()?.ok()?
+    }
+}

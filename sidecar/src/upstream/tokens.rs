@@ -1,0 +1,67 @@
+//! A shard's retry tokens: spent without a message, asked for in blocks.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use actix::Message;
+
+use super::breaker::Urgency;
+use super::budget::Block;
+use super::budget::machine::Rest;
+use super::digest::Spent;
+use super::share::Share;
+
+/// An actor answers in microseconds; a retry that waits for longer is not worth it.
+const ASK_MAX: Duration = Duration::from_millis(20);
+
+/// A shard has a retry and no token; with what it has spent of its last block. From a shard. Lost: there is no retry.
+#[derive(Debug, Clone, Copy)]
+pub struct AskTokens(pub Option<Spent>);
+
+impl Message for AskTokens {
+    type Result = Option<Block>;
+}
+
+/// There is none: the budget is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoToken;
+
+impl Share {
+    /// A first attempt begins: requests are what the budget is a share of.
+    pub fn began(self: &Rc<Self>) {
+        self.pending.borrow_mut().began += 1;
+        self.note(Urgency::Later);
+    }
+
+    /// Spends a token for a retry that is sent now.
+    pub async fn spend_token(self: &Rc<Self>) -> Result<(), NoToken> {
+        if self.take_token() {
+            return Ok(());
+        }
+        let rest = self
+            .block
+            .take()
+            .map(|block| Spent { rest: Rest::Dropped, ..spent(&block, self.block_size.get()) });
+        let actor = self.upstream.actor.load_full();
+        let asked = actix_rt::time::timeout(ASK_MAX, actor.send(AskTokens(rest))).await;
+        let block = asked.ok().and_then(Result::ok).flatten().ok_or(NoToken)?;
+        self.block_size.set(block.tokens);
+        self.block.set(Some(block));
+        if self.take_token() { Ok(()) } else { Err(NoToken) }
+    }
+
+    fn take_token(self: &Rc<Self>) -> bool {
+        let Some(mut block) = self.block.get() else { return false };
+        let taken = block.take(Instant::now()).is_some();
+        self.block.set(Some(block));
+        if taken {
+            self.pending.borrow_mut().spent = Some(spent(&block, self.block_size.get()));
+            self.note(Urgency::Later);
+        }
+        taken
+    }
+}
+
+fn spent(block: &Block, of: u32) -> Spent {
+    Spent { number: block.number, tokens: of - block.tokens, rest: Rest::Kept }
+}
