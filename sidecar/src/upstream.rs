@@ -20,6 +20,7 @@ pub mod actor;
 pub mod balance;
 pub mod lease;
 pub mod machine;
+pub mod queue;
 pub mod share;
 pub mod supervisor;
 #[cfg(test)]
