@@ -18,6 +18,7 @@
 
 pub mod actor;
 pub mod balance;
+pub mod concurrency;
 pub mod lease;
 pub mod machine;
 pub mod queue;
