@@ -31,7 +31,7 @@ pub struct ClientTraffic {
 }
 
 /// How the app is protected, at its own sidecar.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServerTraffic {
     /// `BackendTrafficPolicy/name`; `None`: the product's defaults.
@@ -275,7 +275,7 @@ impl Default for Breaker {
 }
 
 impl Default for FailureWhen {
-    /// Gateway errors, and UNAVAILABLE, DEADLINE_EXCEEDED.
+    /// Gateway errors, and of gRPC UNAVAILABLE and `DEADLINE_EXCEEDED`.
     fn default() -> Self {
         Self { http: vec![StatusRange { from: 502, to: 504 }], grpc: vec![14, 4], shed: false }
     }
@@ -293,17 +293,11 @@ impl Default for RetryBudget {
     }
 }
 
-impl Default for ServerTraffic {
-    fn default() -> Self {
-        Self { id: None, concurrency: Concurrency::default(), queue: Queue::default() }
-    }
-}
-
 impl Default for Concurrency {
-    /// Learns. Begins where a small app is not flooded and a large one is not held back for long; the most is what a
-    /// sidecar takes at all.
+    /// Learns. Begins where a small app is not flooded; a large one is found out within a quarter of a second, for which
+    /// requests wait. The most is what a sidecar takes at all.
     fn default() -> Self {
-        Self { algorithm: ConcurrencyAlgorithm::Gradient, initial: 64, min: 4, max: 1_024 }
+        Self { algorithm: ConcurrencyAlgorithm::Gradient, initial: 16, min: 2, max: 1_024 }
     }
 }
 

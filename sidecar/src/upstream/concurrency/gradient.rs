@@ -63,8 +63,8 @@ const DIP_UNCERTAINTY: f64 = 1.25;
 /// How long one step of a dip may take: this, or 4 latencies if they are longer. 400 ms: what is queued meanwhile is
 /// hardly more than what a queue waits for.
 const DIP_STEP_MAX: Duration = Duration::from_millis(400);
-/// The longest latency that windows and dips allow for. 60 s: what takes longer to begin is a stream.
-const LATENCY_MAX: Duration = Duration::from_secs(60);
+/// The longest latency that windows and dips allow for. 1 min: what takes longer to begin is a stream.
+const LATENCY_MAX: Duration = Duration::from_mins(1);
 /// What a dip leaves of the limit where it found nothing congested, as a multiple of what was under way. 2: room for a
 /// spike to show itself, and not so much that it floods the app before a window has ended.
 const ROOM: f64 = 2.0;

@@ -3,7 +3,7 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "counts and microseconds of a simulation of a minute"
+    reason = "counts and microseconds of a minute that is simulated"
 )]
 
 mod simulator;
@@ -70,7 +70,7 @@ fn assert_good(what: &str, report: &Report, demand: f64, app: App, work: Work) {
 const APPS: [(&str, App, Work); 10] = [
     ("a pool of 4", App::Pool(4), ms::<10>),
     ("a pool of 16", App::Pool(16), ms::<10>),
-    ("a pool of 200", App::Pool(200), ms::<10>),
+    ("a pool of 200", App::Pool(200), ms::<40>),
     ("a pool of 30 that takes 200 ms", App::Pool(30), ms::<200>),
     ("times of chance", App::Pool(16), exponential),
     ("mostly fast", App::Pool(16), mostly_fast),
@@ -85,7 +85,7 @@ fn an_app_that_is_overloaded_when_it_is_met_is_kept_busy_and_nothing_stands_insi
     for (what, app, work) in APPS {
         let mut simulator = Simulator::new(app, work, Load::Closed(600), gradient());
         simulator.run(2 * SECOND);
-        assert_good(what, &simulator.run(28 * SECOND), f64::INFINITY, app, work);
+        assert_good(what, &simulator.run(13 * SECOND), f64::INFINITY, app, work);
     }
 }
 
@@ -97,7 +97,7 @@ fn a_demand_spike_is_answered_within_a_second() {
         simulator.run(5 * SECOND);
         simulator.load = Load::Open(1.4 * most);
         simulator.run(SECOND);
-        assert_good(what, &simulator.run(14 * SECOND), 1.4 * most, app, work);
+        assert_good(what, &simulator.run(9 * SECOND), 1.4 * most, app, work);
     }
 }
 
@@ -117,7 +117,7 @@ fn an_app_that_becomes_slower_or_faster_for_good_is_met_anew_within_two_seconds(
         for (what, app, work) in apps {
             simulator.becomes(app, work);
             simulator.run(2 * SECOND);
-            assert_good(what, &simulator.run(10 * SECOND), f64::INFINITY, app, work);
+            assert_good(what, &simulator.run(6 * SECOND), f64::INFINITY, app, work);
         }
     }
 }
@@ -148,7 +148,7 @@ fn nothing_is_shed_to_learn_while_the_app_could_serve_it() {
         let demand = 0.9 * capacity(app, work);
         let mut simulator = Simulator::new(app, work, Load::Open(demand), gradient());
         simulator.run(3 * SECOND);
-        let report = simulator.run(60 * SECOND);
+        let report = simulator.run(25 * SECOND);
         let share = report.shed as f64 / (report.shed + report.answered) as f64;
         assert!(share < 0.001, "{what}: {share:.4} was shed, {report:?}");
     }
@@ -297,9 +297,11 @@ fn any_sample() -> impl Strategy<Value = Sample> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn whatever_is_seen_the_limit_is_within_its_bounds_and_changes_are_told(
-        samples in prop::collection::vec((any_sample(), 0_u32..200), 0..200),
+        samples in prop::collection::vec((any_sample(), 0_u32..200), 0..100),
         algorithm in prop::sample::select(vec![ConcurrencyAlgorithm::Aimd, ConcurrencyAlgorithm::Gradient]),
         min in 0_u32..50, span in 0_u32..500,
     ) {

@@ -564,7 +564,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn it_dispatches_and_drops_as_the_rules_by_brute_force_do(
