@@ -216,7 +216,7 @@ pub fn retry(policy: &Retry, method: &Method, key: IdempotencyKey, ended: &Ended
         Ended::ClientLeft => return Verdict::Final(WhyNot::ClientLeft),
         Ended::RequestTimedOut => return Verdict::Final(WhyNot::TimeOver),
         Ended::BrokeOff => return Verdict::Final(WhyNot::AnswerBegun),
-        Ended::Answered(answered) => match listed(policy, answered) {
+        Ended::Answered(answered) => match listed(policy, *answered) {
             Some(why) => why,
             None => return Verdict::Final(WhyNot::NotListed),
         },
@@ -234,7 +234,7 @@ pub fn retry(policy: &Retry, method: &Method, key: IdempotencyKey, ended: &Ended
     }
 }
 
-fn listed(policy: &Retry, answered: &Answered) -> Option<Why> {
+fn listed(policy: &Retry, answered: Answered) -> Option<Why> {
     if let Some(code) = answered.grpc.filter(|code| policy.grpc.contains(code)) {
         return Some(Why::Grpc(code));
     }

@@ -39,6 +39,7 @@
 pub mod cause;
 pub mod ejection;
 pub mod machine;
+pub mod messages;
 pub mod streaks;
 pub mod tally;
 #[cfg(test)]
@@ -46,7 +47,8 @@ mod tests;
 pub mod window;
 
 pub use cause::{Cause, Position, Transition};
-pub use machine::{Gate, Input, Machine, Output, Outputs, Probe, Probed, Snapshot, View};
+pub use machine::Machine;
+pub use messages::{Gate, Input, Output, Outputs, Probe, Probed, Snapshot, View};
 pub use streaks::Streak;
 pub use tally::{Outcomes, Tally, URGENT, Urgency};
 pub use window::Counts;

@@ -271,7 +271,7 @@ fn outcomes_of_requests_sent_before_it_opened_change_nothing() {
         assert_eq!(breaker.machine.snapshot(), before);
         match breaker.position() {
             Position::Closed => assert_eq!(breaker.machine.view(breaker.now).counts, Counts::default()),
-            Position::Open { .. } => drop(breaker.wait()),
+            Position::Open { .. } => _ = breaker.wait(),
             Position::HalfOpen => {
                 for _ in 0..2 {
                     let probe = breaker.probe();
@@ -330,7 +330,7 @@ fn a_resumed_breaker_stands_where_the_last_one_stood_and_never_goes_back_in_epoc
         assert!(now.epoch >= last.epoch);
         match last.position {
             Position::Closed => breaker.trip(),
-            Position::Open { .. } => drop(breaker.wait()),
+            Position::Open { .. } => _ = breaker.wait(),
             Position::HalfOpen => {
                 let old = breaker.probe();
                 breaker.machine = resumed;
@@ -536,7 +536,7 @@ proptest! {
                     let probe = breaker.probe();
                     breaker.end(probe, Probed::Succeeded);
                 }
-                Position::Closed | Position::Open { .. } | Position::HalfOpen => drop(breaker.wait()),
+                Position::Closed | Position::Open { .. } | Position::HalfOpen => _ = breaker.wait(),
             }
         }
         prop_assert_eq!(breaker.machine.poll_timeout(), None);
