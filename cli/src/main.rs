@@ -50,6 +50,9 @@ enum Command {
     /// Shows what each sidecar sends to: endpoints, their state and latency, permits.
     #[command(after_help = "Example:\n  outrider upstreams --service shop/orders --watch")]
     Upstreams(show::ShowServiceArgs),
+    /// What happened to upstreams: breakers that opened and closed, endpoints that were left out, actors started anew.
+    #[command(after_help = "Example:\n  outrider events --service shop/orders --watch")]
+    Events(show::ShowServiceArgs),
     /// Shows who has used what since the mesh began: requests and bytes by service and peer.
     #[command(after_help = "Example:\n  outrider quota --service shop/payments -o json")]
     Quota(show::ShowServiceArgs),
@@ -116,6 +119,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Stat(args) => block_on(show::show::<show::Stat>(args)),
         Command::Upstreams(args) => block_on(show::show_service::<show::Upstreams>(args)),
+        Command::Events(args) => block_on(show::show_service::<show::Events>(args)),
         Command::Quota(args) => block_on(show::show_service::<show::Quota>(args)),
         Command::Sidecars(args) => block_on(show::show::<show::Sidecars>(args)),
         Command::Get(args) => block_on(get::run(args)),

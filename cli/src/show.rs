@@ -1,4 +1,4 @@
-//! Commands that show one answer of the control plane's API: `stat`, `upstreams`, `quota`, `sidecars`.
+//! Commands that show one answer of the control plane's API: `stat`, `upstreams`, `events`, `quota`, `sidecars`.
 
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use crate::api::{Api, ApiArgs, ApiError};
 use crate::screen::{Redraw, Screen};
 use crate::table::Palette;
 
+mod events;
 mod quota;
 mod sidecars;
 mod stat;
 mod upstreams;
 
+pub use events::Events;
 pub use quota::Quota;
 pub use sidecars::Sidecars;
 pub use stat::{Breadth, Stat, stat_table};

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{LeafView, UpstreamView};
+use crate::session::{EventView, LeafView, UpstreamView};
 use crate::snapshot::Version;
 use crate::{ServiceId, SidecarId};
 
@@ -89,6 +89,9 @@ pub struct SidecarUpstreams {
     pub service: ServiceId,
     pub age_ms: u64,
     pub upstreams: Vec<UpstreamView>,
+    /// The latest, the oldest first.
+    #[serde(default)]
+    pub events: Vec<EventView>,
 }
 
 /// `GET /v1/quota[?service=namespace/name]`: totals since the mesh began, by service and peer.

@@ -85,6 +85,9 @@ pub struct Report {
     pub inbound: Vec<InboundTotals>,
     /// One for each outbound service and inbound port.
     pub upstreams: Vec<UpstreamView>,
+    /// The latest, the oldest first.
+    #[serde(default)]
+    pub events: Vec<EventView>,
     pub leaf: Option<LeafView>,
     pub draining: bool,
     /// The app's port answers on an address that is not loopback, so neighbours can go around the sidecar.
@@ -150,16 +153,127 @@ pub struct UpstreamView {
     pub p50_us: u64,
     pub p95_us: u64,
     pub p99_us: u64,
+    /// Attempts that were made again, and those that the budget did not allow.
+    #[serde(default)]
+    pub retries: u64,
+    #[serde(default)]
+    pub retries_refused: u64,
+    /// Calls of the app that passed on no trace, so that no deadline and no class is known of them.
+    #[serde(default)]
+    pub without_context: u64,
+    /// What the upstream's actor says; `None`: it has just begun.
+    #[serde(default)]
+    pub actor: Option<ActorView>,
+    /// More endpoints have a reason to be left out than may be, so all are used.
+    #[serde(default)]
+    pub panic: Option<String>,
 }
+
+/// An upstream's actor at one instant: the figures of each part fit together.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActorView {
+    pub limit: LimitView,
+    pub queue: QueueView,
+    pub budget: BudgetView,
+    /// Of the service as a whole, where policy's scope is that.
+    pub breaker: Option<BreakerView>,
+}
+
+/// How many requests may be under way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitView {
+    /// `Fixed`, `AIMD` or `Gradient`.
+    pub algorithm: String,
+    pub limit: u32,
+    /// Typical, in the last window; and the least that was learnt.
+    pub latency_us: Option<u64>,
+    pub least_latency_us: Option<u64>,
+    /// The limit is down for a moment, to learn the least latency.
+    pub is_learning: bool,
+}
+
+/// `depth` is `admitted` less `dispatched`, `shed` and `cancelled`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueueView {
+    pub depth: u64,
+    pub depth_max: u64,
+    pub oldest_ms: Option<u64>,
+    pub admitted: u64,
+    pub dispatched: u64,
+    /// Had a place, and were dropped.
+    pub shed: u64,
+    pub cancelled: u64,
+    /// Never had a place.
+    pub refused: u64,
+    /// By class, the most important first, and the peers that hold most.
+    pub classes: Vec<WaitingView>,
+    pub peers: Vec<WaitingView>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitingView {
+    pub name: String,
+    pub depth: u64,
+    pub oldest_ms: Option<u64>,
+}
+
+/// Retries that are left now, of those that the interval allows.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BudgetView {
+    pub left: u64,
+    pub of: u64,
+    /// Within the interval.
+    pub retries: u64,
+    pub requests: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakerView {
+    /// `Closed`, `Open` or `HalfOpen`.
+    pub state: String,
+    pub since_ms: u64,
+    pub cause: String,
+    pub next_probe_in_ms: Option<u64>,
+    /// Within the window, while it is closed.
+    pub requests: u32,
+    pub failures: u32,
+    pub slow: u32,
+    pub failures_in_a_row: u32,
+}
+
+/// Something that happened to an upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventView {
+    /// Counts from 1 in each boot.
+    pub number: u64,
+    pub unix_ms: u64,
+    pub upstream: String,
+    /// `None`: the upstream as a whole.
+    pub endpoint: Option<String>,
+    pub what: String,
+}
+
+/// Events in a report: the latest. 32: a mesh that works has fewer in a day, and the sidecar itself keeps 1,024.
+pub const REPORT_EVENTS_MAX: usize = 32;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EndpointView {
     pub address: String,
     pub sidecar: Option<SidecarId>,
-    /// `Healthy`, or `Ejected`.
+    /// `Healthy`, `Trial`, `Ejected`, `Unwell`, or its breaker's `Open` and `HalfOpen`.
     pub state: String,
-    /// Why it is ejected and for how long still, in words.
+    /// Its breaker, where policy's scope is the endpoint.
+    #[serde(default)]
+    pub breaker: Option<BreakerView>,
+    /// Why it is not as it should be, in words.
     pub cause: Option<String>,
     pub retry_in_ms: Option<u64>,
     pub connections: u32,

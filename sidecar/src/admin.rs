@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | admin | `GET /snapshot` | the snapshot in force, and the session's state |
 //! | admin | `GET /upstreams` | each upstream as its actor last published it, with the shards' counters |
+//! | admin | `GET /events` | what happened to upstreams, the latest 1,024, one line of JSON each; with `?watch=1` what comes, too |
 //! | admin | `GET /plaintext` | who has sent plaintext to the mesh's port, where policy permits it, by address |
 //! | admin | `POST /drain` | begins a drain; a second one ends it at once |
 //! | admin | `GET /version` | what this binary is |
@@ -18,7 +19,12 @@ use actix_web::dev::Service as _;
 use actix_web::http::header::ContentType;
 use actix_web::web::{self, Data};
 use actix_web::{App, HttpResponse, HttpServer};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use outrider_shared::session::EventView;
+use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::drain::Phase;
@@ -70,6 +76,7 @@ pub fn start(node: &Arc<Node>, session: &Rc<Session>) -> anyhow::Result<()> {
             })
             .route("/snapshot", web::get().to(snapshot))
             .route("/upstreams", web::get().to(upstreams))
+            .route("/events", web::get().to(events))
             .route("/plaintext", web::get().to(plaintext))
             .route("/version", web::get().to(version))
             .route("/drain", web::post().to(drain))
@@ -148,6 +155,33 @@ async fn snapshot(node: Data<Node>, status: Data<Status>) -> HttpResponse {
 
 async fn upstreams(node: Data<Node>) -> HttpResponse {
     HttpResponse::Ok().json(json!({ "upstreams": view::upstreams(&node) }))
+}
+
+#[derive(Debug, Deserialize)]
+struct Watch {
+    watch: Option<u8>,
+}
+
+async fn events(node: Data<Node>, query: web::Query<Watch>) -> HttpResponse {
+    let (kept, live) = node.events.listen();
+    let line = |event: &EventView| Bytes::from(format!("{}\n", json!(event)));
+    let kept: Vec<Bytes> = kept.iter().map(line).collect();
+    let mut answer = HttpResponse::Ok();
+    answer.content_type("application/x-ndjson");
+    if query.watch.is_none_or(|watch| watch == 0) {
+        return answer.body(kept.concat());
+    }
+    let coming = stream::unfold(live, move |mut live| async move {
+        loop {
+            match live.recv().await {
+                Ok(event) => return Some((Bytes::from(format!("{}\n", json!(event))), live)),
+                // The numbers tell what is missing.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    });
+    answer.streaming(stream::iter(kept).chain(coming).map(Ok::<_, std::convert::Infallible>))
 }
 
 async fn plaintext(node: Data<Node>) -> HttpResponse {

@@ -48,10 +48,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use actix::{Addr, Handler, Message};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 
-use actor::UpstreamActor;
+use actor::{UpstreamActor, View};
 use lease::{Leases, Returned};
 use settings::Settings;
 use wait::Ask;
@@ -125,6 +125,8 @@ pub struct Upstream {
     pub key: Key,
     pub leases: Leases,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What its actor shows; `None`: it has just begun.
+    pub view: ArcSwapOption<View>,
     /// Swapped when the actor was started anew.
     pub actor: ArcSwap<Addr<UpstreamActor>>,
     /// Events that found its mailbox full, or the actor gone.

@@ -1,18 +1,24 @@
 //! What the sidecar shows of itself: to people by the admin port, to the control plane by reports.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use outrider_shared::session::{
-    EndpointView, REPORT_UPSTREAMS_MAX, Report, UpstreamView, latency_quantile_us,
+    ActorView, BreakerView, BudgetView, EndpointView, LimitView, QueueView, REPORT_EVENTS_MAX,
+    REPORT_UPSTREAMS_MAX, Report, UpstreamView, WaitingView, latency_quantile_us,
 };
+use outrider_shared::traffic::ConcurrencyAlgorithm;
 
-use crate::drain::Phase;
+use crate::drain;
 use crate::node::Node;
 use crate::session::SessionStatus;
 use crate::stats::{EndpointTotals, UpstreamTotals};
 use crate::telemetry::metrics::{ActorCounts, Scrape, Session, SnapshotInForce};
+use crate::upstream::actor::View;
+use crate::upstream::breaker::{self, Position};
+use crate::upstream::concurrency::Phase;
 use crate::upstream::{EndpointState, Health, Key, Upstream};
 
 /// The boot's counters, and how it stands.
@@ -24,8 +30,9 @@ pub fn report(node: &Node) -> Report {
         uptime_ms: u64::try_from(node.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         inbound: node.stats.inbound_totals(),
         upstreams,
+        events: node.events.latest(REPORT_EVENTS_MAX),
         leaf: node.tls.load().as_ref().map(|tls| tls.material.view()),
-        draining: *node.phase.borrow() != Phase::Serving,
+        draining: *node.phase.borrow() != drain::Phase::Serving,
         bypassable: node.bypassable.load(Ordering::Relaxed),
     }
 }
@@ -85,6 +92,11 @@ fn view(
 ) -> UpstreamView {
     let snapshot = upstream.snapshot.load();
     let now = Instant::now();
+    let shown = upstream.view.load();
+    let breaker = |address: SocketAddr| {
+        let shown = shown.as_ref()?;
+        shown.endpoints.iter().find(|(of, _)| *of == address).map(|(_, view)| view)
+    };
     let latency = counted.map(|totals| totals.latency_of_all().sparse()).unwrap_or_default();
     let endpoints = match upstream.key {
         Key::Service(_) => snapshot
@@ -92,13 +104,13 @@ fn view(
             .iter()
             .map(|state| {
                 let totals = of_endpoints.iter().find(|totals| totals.address == state.address);
-                endpoint(Some(state), state.address.to_string(), totals, now)
+                endpoint(Some(state), breaker(state.address), state.address.to_string(), totals, now)
             })
             .collect(),
         // The app is its own port's one endpoint, and no directory lists it.
         Key::AppPort(_) => of_endpoints
             .iter()
-            .map(|totals| endpoint(None, totals.address.to_string(), Some(totals), now))
+            .map(|totals| endpoint(None, None, totals.address.to_string(), Some(totals), now))
             .collect(),
     };
     UpstreamView {
@@ -120,28 +132,112 @@ fn view(
         p50_us: latency_quantile_us(&latency, 0.5),
         p95_us: latency_quantile_us(&latency, 0.95),
         p99_us: latency_quantile_us(&latency, 0.99),
+        retries: counted.map_or(0, |totals| totals.retries),
+        retries_refused: counted.map_or(0, |totals| totals.retries_refused),
+        without_context: counted.map_or(0, |totals| totals.without_context),
+        actor: shown.as_ref().map(|view| actor_view(view, now)),
+        panic: snapshot.panic.clone(),
+    }
+}
+
+/// A word, why, and until when.
+fn standing(state: Option<&EndpointState>) -> (&'static str, Option<String>, Option<Instant>) {
+    let Some(state) = state else { return ("Healthy", None, None) };
+    match (&state.health, &state.unwell, &state.breaker) {
+        (Health::Ejected { until, cause }, ..) => ("Ejected", Some(cause.clone()), Some(*until)),
+        (Health::Trial { cause }, ..) => ("Trial", Some(cause.clone()), None),
+        (Health::Healthy, Some((_, why)), _) => ("Unwell", Some(why.clone()), None),
+        (Health::Healthy, None, Some(breaker)) if breaker.position != Position::Closed => {
+            let until = match breaker.position {
+                Position::Open { until } => Some(until),
+                Position::Closed | Position::HalfOpen => None,
+            };
+            (breaker.position.word(), Some(breaker.cause().to_string()), until)
+        }
+        (Health::Healthy, None, _) => ("Healthy", None, None),
+    }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn us(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn breaker_view(view: &breaker::View, now: Instant) -> BreakerView {
+    BreakerView {
+        state: view.position.word().to_owned(),
+        since_ms: ms(now.saturating_duration_since(view.since)),
+        cause: view.cause.clone(),
+        next_probe_in_ms: view.next_probe_at.map(|at| ms(at.saturating_duration_since(now))),
+        requests: view.counts.requests(),
+        failures: view.counts.failures,
+        slow: view.counts.slow,
+        failures_in_a_row: view.failures_in_a_row,
+    }
+}
+
+fn actor_view(view: &View, now: Instant) -> ActorView {
+    let since = now.saturating_duration_since(view.at);
+    let waiting = |name: &str, depth: usize, oldest: Option<Duration>| WaitingView {
+        name: name.to_owned(),
+        depth: depth as u64,
+        oldest_ms: oldest.map(|oldest| ms(oldest + since)),
+    };
+    let (queue, limiter, budget) = (&view.queue, &view.limiter, &view.budget);
+    ActorView {
+        limit: LimitView {
+            algorithm: match limiter.algorithm {
+                ConcurrencyAlgorithm::Fixed => "Fixed",
+                ConcurrencyAlgorithm::Aimd => "AIMD",
+                ConcurrencyAlgorithm::Gradient => "Gradient",
+            }
+            .to_owned(),
+            limit: limiter.limit,
+            latency_us: limiter.latency.map(us),
+            least_latency_us: limiter.least.map(us),
+            is_learning: limiter.phase == Phase::Dip,
+        },
+        queue: QueueView {
+            depth: queue.depth as u64,
+            depth_max: queue.depth_max as u64,
+            oldest_ms: queue.oldest.map(|oldest| ms(oldest + since)),
+            admitted: queue.counters.admitted,
+            dispatched: queue.counters.dispatched,
+            shed: queue.counters.shed.total(),
+            cancelled: queue.counters.cancelled,
+            refused: queue.counters.refused.total(),
+            classes: queue.classes.iter().map(|of| waiting(&of.name, of.depth, of.oldest)).collect(),
+            peers: queue.peers.iter().map(|of| waiting(&of.peer.0, of.depth, Some(of.oldest))).collect(),
+        },
+        budget: BudgetView {
+            left: budget.left,
+            of: budget.of,
+            retries: budget.retries,
+            requests: budget.requests,
+        },
+        breaker: view.breaker.as_ref().map(|breaker| breaker_view(breaker, now)),
     }
 }
 
 fn endpoint(
     state: Option<&EndpointState>,
+    breaker: Option<&breaker::View>,
     address: String,
     totals: Option<&EndpointTotals>,
     now: Instant,
 ) -> EndpointView {
-    let (word, cause, until) = match state.map(|state| &state.health) {
-        None | Some(Health::Healthy) => ("Healthy", None, None),
-        Some(Health::Trial { cause }) => ("Trial", Some(cause.clone()), None),
-        Some(Health::Ejected { until, cause }) => ("Ejected", Some(cause.clone()), Some(*until)),
-    };
+    let (word, cause, until) = standing(state);
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     EndpointView {
         address,
         sidecar: state.map(|state| state.sidecar.clone()),
         state: word.to_owned(),
         cause,
-        retry_in_ms: until
-            .map(|until| u64::try_from(until.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX)),
+        breaker: breaker.map(|view| breaker_view(view, now)),
+        retry_in_ms: until.map(|until| ms(until.saturating_duration_since(now))),
         connections: totals.map_or(0, |totals| small(totals.connections)),
         in_flight: totals.map_or(0, |totals| small(totals.in_flight)),
         requests: totals.map_or(0, |totals| totals.requests),

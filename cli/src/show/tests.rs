@@ -124,6 +124,7 @@ fn upstreams() -> UpstreamsAnswer {
         ..UpstreamView::default()
     };
     let sidecar = SidecarUpstreams {
+        events: Vec::new(),
         sidecar: "0123456789abcdef".parse().unwrap(),
         service: "shop/frontend".parse().unwrap(),
         age_ms: 10,
@@ -168,6 +169,7 @@ fn upstreams_fit_into_100_columns_with_every_figure() {
 fn an_upstream_without_endpoints_says_none() {
     let upstream = UpstreamView { name: "shop/orders:8080".to_owned(), ..UpstreamView::default() };
     let sidecar = SidecarUpstreams {
+        events: Vec::new(),
         sidecar: "01".parse().unwrap(),
         service: "shop/frontend".parse().unwrap(),
         age_ms: 10,

@@ -5,7 +5,7 @@
 
 use comfy_table::{Cell, Table};
 use outrider_shared::api::{SidecarUpstreams, UpstreamsAnswer};
-use outrider_shared::session::{EndpointView, UpstreamView};
+use outrider_shared::session::{ActorView, EndpointView, UpstreamView};
 
 use super::Shown;
 use crate::table::{Palette, microseconds, number, short, table};
@@ -90,6 +90,35 @@ fn about(upstream: &UpstreamView) -> Vec<String> {
     }
     lines.push(format!("p50 {}, p99 {}", microseconds(upstream.p50_us), microseconds(upstream.p99_us)));
     lines.push(format!("{} of {} permits", upstream.in_use, upstream.limit));
+    if let Some(actor) = &upstream.actor {
+        lines.extend(about_actor(upstream, actor));
+    }
+    lines
+}
+
+/// What its actor says, where it says more than that all is well.
+fn about_actor(upstream: &UpstreamView, actor: &ActorView) -> Vec<String> {
+    let mut lines = Vec::new();
+    let queue = &actor.queue;
+    if queue.admitted + queue.refused > 0 {
+        lines.push(format!("{} of {} wait", queue.depth, queue.depth_max));
+        lines.extend(queue.oldest_ms.map(|ms| format!("oldest {ms} ms")));
+        lines.push(format!("{} dropped", queue.shed + queue.refused));
+        for waiting in queue.classes.iter().filter(|class| class.depth > 0 && queue.classes.len() > 1) {
+            lines.push(format!("class {} {}", waiting.name, waiting.depth));
+        }
+    }
+    if upstream.retries + upstream.retries_refused > 0 {
+        lines.push(format!("{} retries", upstream.retries));
+        lines.push(format!("{} of {} left", actor.budget.left, actor.budget.of));
+    }
+    if let Some(breaker) = actor.breaker.as_ref().filter(|breaker| breaker.state != "Closed") {
+        lines.push(format!("breaker {}", breaker.state));
+        lines.push(cut(&breaker.cause));
+    }
+    if upstream.panic.is_some() {
+        lines.push("panic: all are used".to_owned());
+    }
     lines
 }
 

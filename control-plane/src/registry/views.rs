@@ -82,6 +82,7 @@ impl State {
                     service: known.service.clone(),
                     age_ms: u64::try_from(age).unwrap_or(u64::MAX),
                     upstreams: report.upstreams.clone(),
+                    events: report.events.clone(),
                 })
             })
             .collect();

@@ -155,7 +155,8 @@ async fn echo_app(ip: Ipv4Addr) {
                     request
                         .headers()
                         .keys()
-                        .filter(|name| name.as_str().starts_with("outrider-") && *name != "outrider-hops")
+                        .filter(|name| name.as_str().starts_with("outrider-")
+                            && !["outrider-hops", "outrider-context"].contains(&name.as_str()))
                         .count(),
                 );
                 let body = request.into_body().collect().await?.to_bytes();

@@ -113,6 +113,9 @@ pub struct UpstreamTotals {
     pub failures: u64,
     pub refusals: u64,
     pub redispatches: u64,
+    pub retries: u64,
+    pub retries_refused: u64,
+    pub without_context: u64,
     pub in_flight: u64,
     pub latency: Vec<ClassTotals>,
 }
@@ -242,6 +245,9 @@ pub(super) fn of_upstreams(all: Vec<Held<(Side, Arc<str>), UpstreamShardStats>>)
             failures: 0,
             refusals: 0,
             redispatches: 0,
+            retries: 0,
+            retries_refused: 0,
+            without_context: 0,
             in_flight: 0,
             latency: Vec::new(),
         },
@@ -250,6 +256,9 @@ pub(super) fn of_upstreams(all: Vec<Held<(Side, Arc<str>), UpstreamShardStats>>)
             row.failures += stats.failures.get();
             row.refusals += stats.refusals.get();
             row.redispatches += stats.redispatches.get();
+            row.retries += stats.retries.get();
+            row.retries_refused += stats.retries_refused.get();
+            row.without_context += stats.without_context.get();
             row.in_flight += stats.in_flight.get();
             add_classes(&mut row.latency, &stats.latency);
         },

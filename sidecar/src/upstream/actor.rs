@@ -12,7 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use super::admission::{Admission, Told};
 use super::attempt::{AskProbe, ProbeGrant};
 use super::concurrency::{Limiter, Sample, View as LimiterView};
-use super::digest::{Digest, Scope, Spent};
+use super::digest::{Digest, PERIOD, Scope, Spent};
 use super::events::Events;
 use super::machine::{Input, Machine, Output};
 use super::queue::View as QueueView;
@@ -33,7 +33,7 @@ const EXPECTED_LASTS: Duration = Duration::from_millis(500);
 
 /// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
 /// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
-/// [`Configure`], [`Look`]. Publishes: [`super::Snapshot`]. Capacity: [`MAILBOX_MAX`]. On full: the sender goes on with what
+/// [`Configure`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`MAILBOX_MAX`]. On full: the sender goes on with what
 /// it knows; who asks is refused. On restart: a new one resumes from the last snapshot, incarnation + 1, and the shards'
 /// digests; who waited asks again.
 pub struct UpstreamActor {
@@ -48,6 +48,9 @@ pub struct UpstreamActor {
     answered_at: Option<Instant>,
     events: Arc<Events>,
     random: SmallRng,
+    /// When it was shown last, and whether anything has changed since.
+    shown_at: Instant,
+    is_shown: bool,
     timer: Option<(Instant, SpawnHandle)>,
     _guard: Guard,
 }
@@ -58,15 +61,10 @@ impl Message for Configure {
     type Result = ();
 }
 
-/// How it stands. From whoever shows it.
-pub struct Look;
-impl Message for Look {
-    type Result = View;
-}
-
 /// What only the actor knows, at one instant.
 #[derive(Debug)]
 pub struct View {
+    pub at: Instant,
     pub queue: QueueView,
     pub limiter: LimiterView,
     pub budget: budget::View,
@@ -127,6 +125,8 @@ impl UpstreamActor {
             answered_at: None,
             events,
             random: SmallRng::from_os_rng(),
+            shown_at: now,
+            is_shown: false,
             timer: None,
             _guard: guard,
         }
@@ -178,9 +178,35 @@ impl UpstreamActor {
         sample
     }
 
-    /// One timer, for whatever is due first.
+    /// What it has become is shown before long, one consistent picture at a time.
+    fn show(&mut self, now: Instant) {
+        self.is_shown = now.saturating_duration_since(self.shown_at) >= PERIOD;
+        if !self.is_shown {
+            return;
+        }
+        self.shown_at = now;
+        let snapshot = self.upstream.snapshot.load();
+        let of = |address: SocketAddr| self.machine.breaker_view(Scope::Endpoint(address), now);
+        let endpoints = snapshot.endpoints.iter().filter_map(|e| Some((e.address, of(e.address)?))).collect();
+        self.upstream.view.store(Some(Arc::new(View {
+            at: now,
+            queue: self.admission.view(now),
+            limiter: self.limiter.view(),
+            budget: self.budget.view(now),
+            breaker: self.machine.breaker_view(Scope::Service, now),
+            endpoints,
+        })));
+    }
+
+    /// After whatever happened: shown, and one timer for whatever is due first.
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        let due = [self.machine.poll_timeout(), self.admission.poll_timeout(), self.limiter.poll_timeout()];
+        self.show(Instant::now());
+        let due = [
+            self.machine.poll_timeout(),
+            self.admission.poll_timeout(),
+            self.limiter.poll_timeout(),
+            (!self.is_shown).then(|| self.shown_at + PERIOD),
+        ];
         let due = due.into_iter().flatten().min();
         if due == self.timer.as_ref().map(|(at, _)| *at) {
             return;
@@ -320,25 +346,5 @@ impl Handler<AskTokens> for UpstreamActor {
             self.budget.spent(number, tokens, rest, now);
         }
         MessageResult(self.budget.grant(now))
-    }
-}
-
-impl Handler<Look> for UpstreamActor {
-    type Result = MessageResult<Look>;
-    fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        let endpoints = self.upstream.snapshot.load();
-        let view = |address: SocketAddr| self.machine.breaker_view(Scope::Endpoint(address), now);
-        MessageResult(View {
-            queue: self.admission.view(now),
-            limiter: self.limiter.view(),
-            budget: self.budget.view(now),
-            breaker: self.machine.breaker_view(Scope::Service, now),
-            endpoints: endpoints
-                .endpoints
-                .iter()
-                .filter_map(|e| Some((e.address, view(e.address)?)))
-                .collect(),
-        })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use outrider_shared::session::EventView as Event;
 use tokio::sync::broadcast;
 
 use super::Key;
@@ -15,18 +15,6 @@ use super::machine::Event as Happened;
 pub const EVENTS_MAX: usize = 1_024;
 /// Events that a listener may be behind; one that is further behind misses some, and is told.
 const BEHIND_MAX: usize = 256;
-
-/// One event, as people see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Event {
-    /// Counts from 1, without gaps.
-    pub number: u64,
-    pub unix_ms: u64,
-    pub upstream: String,
-    /// The endpoint's address; `None`: the upstream as a whole.
-    pub endpoint: Option<String>,
-    pub what: String,
-}
 
 /// Written by the control arbiter's actors, read by whoever shows them: never on a request's way, so a lock is fine.
 #[derive(Debug)]
@@ -75,6 +63,12 @@ impl Events {
         kept.events.push_back(event.clone());
         // Nobody listens.
         let _unheard = self.live.send(event);
+    }
+
+    /// The latest of those that are kept, the oldest first.
+    pub fn latest(&self, most: usize) -> Vec<Event> {
+        let kept = self.kept.lock().expect("nobody panics with it");
+        kept.events.range(kept.events.len().saturating_sub(most)..).cloned().collect()
     }
 
     /// Those that are kept, the oldest first, and the ones that come.

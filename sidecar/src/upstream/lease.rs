@@ -89,7 +89,7 @@ impl Leases {
 
     /// For the actor, while requests queue: one that is idle anywhere.
     pub fn take_for_queued(&self) -> Option<Taken<'_>> {
-        (take_some(&self.idle[0], 1) == 1 || self.steal(0)).then_some(Taken { leases: self })
+        (take_some(&self.idle[0], 1) == 1 || self.steal(0)).then(|| Taken { leases: self })
     }
 
     /// Takes half of what another shard has, keeps all but one of it.

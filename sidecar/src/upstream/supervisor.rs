@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::snapshot::DirectoryService;
 use outrider_shared::traffic::{ClientTraffic, ServerTraffic};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
@@ -115,6 +115,7 @@ impl Supervisor {
             key: key.clone(),
             leases,
             snapshot: Arc::new(ArcSwap::from_pointee(first.snapshot())),
+            view: ArcSwapOption::empty(),
             actor: ArcSwap::from_pointee(actor_ctx.address()),
             mailbox_full: AtomicU64::new(0),
             pending: Default::default(),

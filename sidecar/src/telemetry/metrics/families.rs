@@ -113,10 +113,43 @@ pub(super) static REDISPATCHES: Family = counter(
     &["side", "upstream"],
     "Requests sent to another endpoint, since they provably never ran at the first",
 );
+pub(super) static RETRIES: Family =
+    counter("outrider_upstream_retries", &["side", "upstream"], "Attempts that were made again");
+pub(super) static RETRIES_REFUSED: Family = counter(
+    "outrider_upstream_retries_refused",
+    &["side", "upstream"],
+    "Attempts that were not made again, since the budget was spent",
+);
+pub(super) static WITHOUT_CONTEXT: Family = counter(
+    "outrider_upstream_requests_without_context",
+    &["side", "upstream"],
+    "Calls of the app that passed on no trace of a request under way, so that no deadline and no class is known of them",
+);
+pub(super) static BUDGET_LEFT: Family =
+    gauge("outrider_upstream_retry_budget_left", &["side", "upstream"], "Retries that are allowed now");
+pub(super) static BREAKER: Family = gauge(
+    "outrider_upstream_breakers",
+    &["side", "upstream", "state"],
+    "Circuit breakers of the service or of its endpoints, by state",
+);
+pub(super) static PANIC: Family = gauge(
+    "outrider_upstream_panic",
+    &["side", "upstream"],
+    "1 while more endpoints have a reason to be left out than may be, so that all are used",
+);
+pub(super) static QUEUE_DEPTH: Family =
+    gauge("outrider_queue_depth", &["side", "upstream", "class"], "Requests that wait for a permit");
+pub(super) static QUEUE_OLDEST: Family =
+    gauge("outrider_queue_oldest_seconds", &["side", "upstream"], "How long the oldest has waited");
+pub(super) static QUEUE_OUTCOMES: Family = counter(
+    "outrider_queue_requests",
+    &["side", "upstream", "outcome"],
+    "Requests that came to the queue, by what became of them",
+);
 pub(super) static ENDPOINTS: Family = gauge(
     "outrider_upstream_endpoints",
     &["side", "upstream", "state"],
-    "Endpoints, by whether they are ejected",
+    "Endpoints, by whether they are used; `ejected`: not",
 );
 pub(super) static PERMITS_LIMIT: Family =
     gauge("outrider_upstream_permits_limit", &["side", "upstream"], "Requests that may be under way at once");

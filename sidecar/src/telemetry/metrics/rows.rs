@@ -1,6 +1,6 @@
 //! A scrape as rows of each family, folded to their bound.
 
-use outrider_shared::session::{LATENCY_BUCKETS, UpstreamView, latency_bucket_us};
+use outrider_shared::session::{ActorView, LATENCY_BUCKETS, UpstreamView, latency_bucket_us};
 
 use super::families::{self as name, Family, Kind};
 use super::{SERIES_MAX, Scrape, Session};
@@ -74,6 +74,7 @@ pub(super) fn of(scrape: &Scrape) -> Vec<Rows> {
     page.extend(of_peers(scrape));
     page.extend(of_shards(scrape));
     page.extend(of_upstreams(&scrape.upstreams));
+    page.extend(of_actors(&scrape.upstream_views));
     page.extend(of_views(&scrape.upstream_views));
     page.extend(of_process(scrape));
 
@@ -192,7 +193,7 @@ fn of_shards(scrape: &Scrape) -> [Rows; 9] {
     ]
 }
 
-fn of_upstreams(upstreams: &[UpstreamTotals]) -> [Rows; 4] {
+fn of_upstreams(upstreams: &[UpstreamTotals]) -> [Rows; 7] {
     let each = |value: fn(&UpstreamTotals) -> Value| {
         upstreams.iter().map(|of| row([of.side.label(), &of.name], value(of))).collect()
     };
@@ -201,6 +202,55 @@ fn of_upstreams(upstreams: &[UpstreamTotals]) -> [Rows; 4] {
         (&name::UPSTREAM_FAILURES, each(|of| Value::Counter(of.failures))),
         (&name::UPSTREAM_REFUSALS, each(|of| Value::Counter(of.refusals))),
         (&name::REDISPATCHES, each(|of| Value::Counter(of.redispatches))),
+        (&name::RETRIES, each(|of| Value::Counter(of.retries))),
+        (&name::RETRIES_REFUSED, each(|of| Value::Counter(of.retries_refused))),
+        (&name::WITHOUT_CONTEXT, each(|of| Value::Counter(of.without_context))),
+    ]
+}
+
+/// What the actors say.
+fn of_actors(views: &[UpstreamView]) -> [Rows; 6] {
+    fn each<'v>(
+        views: &'v [UpstreamView],
+        rows: impl Fn(&'v UpstreamView, &'v ActorView) -> Vec<Row>,
+    ) -> Vec<Row> {
+        views.iter().filter_map(|view| Some(rows(view, view.actor.as_ref()?))).flatten().collect()
+    }
+    let of = |view: &UpstreamView, value| row([&view.side, &view.name], value);
+    let breakers = |view: &UpstreamView, actor: &ActorView| {
+        let all = view.endpoints.iter().filter_map(|endpoint| endpoint.breaker.as_ref());
+        let all: Vec<&str> = all.chain(actor.breaker.as_ref()).map(|of| of.state.as_str()).collect();
+        [("closed", "Closed"), ("open", "Open"), ("half_open", "HalfOpen")]
+            .map(|(label, state)| {
+                let count = all.iter().filter(|of| **of == state).count();
+                row([&view.side, &view.name, label], level(count as u64))
+            })
+            .to_vec()
+    };
+    let outcomes = |view: &UpstreamView, ActorView { queue, .. }: &ActorView| {
+        [
+            ("dispatched", queue.dispatched),
+            ("shed", queue.shed),
+            ("refused", queue.refused),
+            ("cancelled", queue.cancelled),
+        ]
+        .map(|(outcome, count)| row([&view.side, &view.name, outcome], Value::Counter(count)))
+        .to_vec()
+    };
+    let depths = |view: &UpstreamView, actor: &ActorView| {
+        let classes = actor.queue.classes.iter();
+        classes.map(|class| row([&view.side, &view.name, &class.name], level(class.depth))).collect()
+    };
+    let oldest = |view: &UpstreamView, actor: &ActorView| {
+        vec![of(view, Value::Gauge(seconds(actor.queue.oldest_ms.unwrap_or(0) * 1_000)))]
+    };
+    [
+        (&name::BUDGET_LEFT, each(views, |view, actor| vec![of(view, level(actor.budget.left))])),
+        (&name::BREAKER, each(views, breakers)),
+        (&name::PANIC, views.iter().map(|view| of(view, level(view.panic.is_some().into()))).collect()),
+        (&name::QUEUE_DEPTH, each(views, depths)),
+        (&name::QUEUE_OLDEST, each(views, oldest)),
+        (&name::QUEUE_OUTCOMES, each(views, outcomes)),
     ]
 }
 
@@ -209,7 +259,11 @@ fn of_views(views: &[UpstreamView]) -> [Rows; 4] {
         views.iter().map(|view| row([&view.side, &view.name], level(value(view)))).collect()
     };
     let endpoints = |view: &UpstreamView| {
-        let ejected = view.endpoints.iter().filter(|endpoint| endpoint.state == "Ejected").count();
+        let ejected = view
+            .endpoints
+            .iter()
+            .filter(|endpoint| matches!(endpoint.state.as_str(), "Ejected" | "Unwell" | "Open" | "HalfOpen"))
+            .count();
         [("healthy", view.endpoints.len() - ejected), ("ejected", ejected)].map(|(state, count)| {
             row([&view.side, &view.name, state], level(u64::try_from(count).unwrap_or(u64::MAX)))
         })

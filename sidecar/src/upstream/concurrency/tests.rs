@@ -18,13 +18,18 @@ use simulator::{App, Load, Report, Simulator, Work};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Not the product's, so that these cases stay what they are.
+fn learnt() -> traffic::Concurrency {
+    traffic::Concurrency { algorithm: ConcurrencyAlgorithm::Gradient, initial: 64, min: 4, max: 1_024 }
+}
+
 fn settings(algorithm: ConcurrencyAlgorithm) -> traffic::Concurrency {
-    traffic::Concurrency { algorithm, ..traffic::Concurrency::default() }
+    traffic::Concurrency { algorithm, ..learnt() }
 }
 
 /// As the product comes.
 fn gradient() -> Limiter {
-    Limiter::new(&traffic::Concurrency::default())
+    Limiter::new(&learnt())
 }
 
 fn ms<const MS: u64>(_: f64) -> f64 {
@@ -251,14 +256,14 @@ fn a_dip_for_which_no_samples_come_ends_by_time() {
 #[test]
 fn an_app_that_was_started_anew_is_learned_anew_from_the_limit_that_it_had() {
     let start = Instant::now();
-    let mut limiter = Limiter::resume(&traffic::Concurrency::default(), 20);
+    let mut limiter = Limiter::resume(&learnt(), 20);
     assert_eq!(limiter.limit(), 20);
     limits(&mut limiter, start, &[sample(100, 10.0, 4); 6]);
     assert_eq!(limiter.view().least, Some(Duration::from_millis(10)));
     assert_eq!(limiter.reset(), None);
     assert_eq!((limiter.limit(), limiter.view().least), (20, None));
-    assert_eq!(Limiter::resume(&traffic::Concurrency::default(), 0).limit(), 4);
-    assert_eq!(Limiter::resume(&traffic::Concurrency::default(), u32::MAX).limit(), 1_024);
+    assert_eq!(Limiter::resume(&learnt(), 0).limit(), 4);
+    assert_eq!(Limiter::resume(&learnt(), u32::MAX).limit(), 1_024);
 }
 
 #[test]
@@ -266,7 +271,7 @@ fn new_settings_keep_the_limit_and_what_was_learned_as_far_as_they_allow() {
     let start = Instant::now();
     let mut limiter = gradient();
     limits(&mut limiter, start, &[sample(100, 10.0, 4); 6]);
-    let lower = traffic::Concurrency { max: 30, ..traffic::Concurrency::default() };
+    let lower = traffic::Concurrency { max: 30, ..learnt() };
     assert_eq!(limiter.reconfigure(&lower), Some(30));
     assert!(limiter.view().least.is_some());
     let aimd = settings(ConcurrencyAlgorithm::Aimd);
