@@ -297,7 +297,7 @@ async fn a_snapshot_of_five_mebibytes_goes_through() {
         mesh.control.write_file(&format!("big-{file}.yaml"), &policy::documents(&parts));
     }
     // Megabytes of YAML take an unoptimised build some seconds on an idle machine.
-    let reading = Duration::from_secs(120);
+    let reading = Duration::from_mins(2);
     let policy: PolicyAnswer = wait::within(reading, "all files are in force", async || {
         let policy: PolicyAnswer = mesh.control.get("/v1/policy").await?;
         let files = policy.revision;
