@@ -1,0 +1,3 @@
+//! What others wrote, on both ends of two sidecars: gRPC's own cases.
+
+mod grpc;
