@@ -23,7 +23,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::judge::{BYTES_MAX, Verdict, judge};
+use super::judge::{BYTES_MAX, Judge, Verdict};
 use crate::leg::body::{Body, BodyError};
 use crate::leg::interim::Interim;
 use crate::leg::later::{Giver, later};
@@ -109,6 +109,7 @@ enum First {
 /// Looks at what a client sends, and takes nothing. Cancelling it loses nothing.
 async fn first_bytes(tcp: &TcpStream) -> io::Result<First> {
     let mut patience = None;
+    let (mut judge, mut judged) = (Judge::default(), 0);
     loop {
         let ready = tcp.ready(Interest::READABLE);
         let ready = match &mut patience {
@@ -118,12 +119,18 @@ async fn first_bytes(tcp: &TcpStream) -> io::Result<First> {
                 () = patience => return Ok(First::Opaque),
             },
         };
-        let (verdict, length) = poll_fn(|cx| poll_look(tcp, cx)).await?;
-        match verdict {
+        let verdict = poll_fn(|cx| {
+            poll_look(tcp, cx, |bytes| {
+                let fresh = bytes.get(judged..).unwrap_or_default();
+                judged += fresh.len();
+                judge.see(fresh)
+            })
+        });
+        match verdict.await? {
             Verdict::Http1 => return Ok(First::Http1),
             Verdict::Http2 => return Ok(First::Http2),
             Verdict::Opaque => return Ok(First::Opaque),
-            Verdict::More if length == 0 => return Ok(First::Ended),
+            Verdict::More if judged == 0 => return Ok(First::Ended),
             Verdict::More if ready.is_read_closed() => return Ok(First::Opaque),
             Verdict::More => {}
         }
@@ -135,11 +142,12 @@ async fn first_bytes(tcp: &TcpStream) -> io::Result<First> {
     }
 }
 
-fn poll_look(tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<(Verdict, usize)>> {
+/// Shows what lies there, from its beginning.
+fn poll_look<T>(tcp: &TcpStream, cx: &mut Context<'_>, look: impl FnOnce(&[u8]) -> T) -> Poll<io::Result<T>> {
     LOOK.with_borrow_mut(|buffer| {
-        let mut look = ReadBuf::new(buffer);
-        ready!(tcp.poll_peek(cx, &mut look))?;
-        Poll::Ready(Ok((judge(look.filled()), look.filled().len())))
+        let mut seen = ReadBuf::new(buffer);
+        ready!(tcp.poll_peek(cx, &mut seen))?;
+        Poll::Ready(Ok(look(seen.filled())))
     })
 }
 

@@ -25,42 +25,112 @@ pub enum Verdict {
     Opaque,
 }
 
-/// Judges the first bytes of a connection. Once it says anything but [`Verdict::More`], more bytes change nothing.
-pub fn judge(bytes: &[u8]) -> Verdict {
-    if bytes.starts_with(PREFACE) {
-        return Verdict::Http2;
+/// Judges a connection byte by byte, each in the same short time: strangers choose how many come at once.
+#[derive(Debug, Clone, Default)]
+pub struct Judge {
+    /// Bytes so far.
+    length: usize,
+    /// They are not the preface's.
+    no_preface: bool,
+    line: Line,
+    /// What the first line tells; withheld while the bytes may still become the preface.
+    told: Option<Verdict>,
+}
+
+/// Where in the first line it is.
+#[derive(Debug, Clone, Copy, Default)]
+enum Line {
+    /// Before its first word.
+    #[default]
+    Before,
+    FirstWord,
+    /// Behind it. `word`: how the word that is being read begins, or the last one, once blanks follow.
+    Behind {
+        word: Word,
+        ended: bool,
+    },
+}
+
+/// How a word begins.
+#[derive(Debug, Clone, Copy)]
+enum Word {
+    /// With so many bytes of [`VERSION`].
+    Version(usize),
+    Other,
+}
+
+impl Judge {
+    /// What all bytes so far tell. Once that is anything but [`Verdict::More`], more bytes change nothing.
+    pub fn see(&mut self, bytes: &[u8]) -> Verdict {
+        for byte in bytes {
+            match self.next(*byte) {
+                Verdict::More => {}
+                told => return told,
+            }
+        }
+        self.verdict()
     }
-    if PREFACE.starts_with(bytes) {
-        return Verdict::More;
+
+    fn next(&mut self, byte: u8) -> Verdict {
+        if self.verdict() == Verdict::More {
+            self.no_preface |= PREFACE.get(self.length) != Some(&byte);
+            self.length += 1;
+            if self.told.is_none() {
+                self.told = self.line.next(byte);
+            }
+        }
+        self.verdict()
     }
-    match first_line(&bytes[..bytes.len().min(BYTES_MAX)]) {
-        Verdict::More if bytes.len() >= BYTES_MAX => Verdict::Http1,
-        verdict => verdict,
+
+    fn verdict(&self) -> Verdict {
+        match self.told {
+            _ if !self.no_preface && self.length == PREFACE.len() => Verdict::Http2,
+            _ if !self.no_preface => Verdict::More,
+            Some(told) => told,
+            None if self.length >= BYTES_MAX => Verdict::Http1,
+            None => Verdict::More,
+        }
     }
 }
 
-fn first_line(bytes: &[u8]) -> Verdict {
-    let Some(start) = bytes.iter().position(|byte| !is_blank(*byte)) else { return Verdict::More };
-    let line = &bytes[start..];
-    let Some(word_end) = line.iter().position(|byte| !is_token(*byte)) else { return Verdict::More };
-    if word_end == 0 || !is_blank(line[word_end]) {
-        return Verdict::Opaque;
-    }
-    for (at, &byte) in line.iter().enumerate().skip(word_end) {
-        if matches!(byte, b'\r' | b'\n') && ends_in_version(&line[..at]) {
-            return Verdict::Http1;
+impl Line {
+    /// What the line tells by now, if anything.
+    fn next(&mut self, byte: u8) -> Option<Verdict> {
+        match *self {
+            Self::Before if is_blank(byte) => {}
+            Self::Before if is_token(byte) => *self = Self::FirstWord,
+            Self::FirstWord if is_token(byte) => {}
+            Self::FirstWord if byte == b'\n' => return Some(Verdict::Opaque),
+            Self::FirstWord if is_blank(byte) => *self = Self::Behind { word: Word::Other, ended: true },
+            Self::Before | Self::FirstWord => return Some(Verdict::Opaque),
+            Self::Behind { word, .. } if is_blank(byte) => {
+                let version = matches!(word, Word::Version(matched) if matched == VERSION.len());
+                match byte {
+                    b'\r' | b'\n' if version => return Some(Verdict::Http1),
+                    b'\n' => return Some(Verdict::Opaque),
+                    _ => *self = Self::Behind { word, ended: true },
+                }
+            }
+            Self::Behind { .. } if byte.is_ascii_control() => return Some(Verdict::Opaque),
+            Self::Behind { word, ended } => {
+                let word = if ended { Word::Version(0) } else { word };
+                *self = Self::Behind { word: word.next(byte), ended: false };
+            }
         }
-        if byte == b'\n' || (byte.is_ascii_control() && !is_blank(byte)) {
-            return Verdict::Opaque;
-        }
+        None
     }
-    Verdict::More
 }
 
-fn ends_in_version(line: &[u8]) -> bool {
-    let mut words = line.rsplit(|byte| is_blank(*byte)).filter(|word| !word.is_empty());
-    let last = words.next().and_then(|last| last.get(..VERSION.len()));
-    last.is_some_and(|start| start.eq_ignore_ascii_case(VERSION))
+impl Word {
+    fn next(self, byte: u8) -> Self {
+        match self {
+            Self::Version(matched) if matched == VERSION.len() => self,
+            Self::Version(matched) if VERSION[matched].eq_ignore_ascii_case(&byte) => {
+                Self::Version(matched + 1)
+            }
+            Self::Version(_) | Self::Other => Self::Other,
+        }
+    }
 }
 
 /// What some reader takes for white space.

@@ -5,8 +5,12 @@ use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 
-use super::judge::{BYTES_MAX, Verdict, judge};
+use super::judge::{BYTES_MAX, Judge, Verdict};
 use super::watch::{Passing, watch};
+
+fn judge(bytes: &[u8]) -> Verdict {
+    Judge::default().see(bytes)
+}
 
 /// What the bytes are judged to be once so many of them have come that anything is said, and after how many.
 fn told(bytes: &[u8]) -> (Verdict, usize) {

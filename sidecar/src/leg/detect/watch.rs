@@ -8,12 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::judge::{Verdict, judge};
+use super::judge::{Judge, Verdict};
 
 /// At the way to the app.
 pub struct Watch {
-    /// What has passed; at most [`super::judge::BYTES_MAX`] and one read, until there is a verdict.
-    seen: Vec<u8>,
+    judge: Judge,
     end: Rc<End>,
 }
 
@@ -41,13 +40,12 @@ pub enum Passing {
 /// The two halves of a watch on a tunnel to `port`.
 pub fn watch(port: &Arc<str>) -> (Watch, Cut) {
     let end = Rc::new(End { port: Arc::clone(port), cut: Cell::new(false), waker: Cell::new(None) });
-    (Watch { seen: Vec::new(), end: Rc::clone(&end) }, Cut(end))
+    (Watch { judge: Judge::default(), end: Rc::clone(&end) }, Cut(end))
 }
 
 impl Watch {
     pub fn see(&mut self, data: &[u8]) -> Passing {
-        self.seen.extend_from_slice(data);
-        match judge(&self.seen) {
+        match self.judge.see(data) {
             Verdict::More => Passing::Watched,
             Verdict::Opaque => Passing::Free,
             Verdict::Http1 | Verdict::Http2 => {
