@@ -140,7 +140,7 @@ fn upstreams() -> UpstreamsAnswer {
 #[test]
 fn wide_upstreams_have_a_column_for_each_figure_and_say_in_full_why_an_endpoint_is_out() {
     let mut table = Upstreams::wide(&upstreams(), Palette::Plain);
-    table.force_no_tty().set_width(250);
+    table.force_no_tty().set_width(280);
     let lines: Vec<String> = table.lines().collect();
     let first = row(&lines, "127.14.2.1:14006");
     assert_eq!(first[..4], ["shop/frontend 01234567", "shop/orders:8080", "1204120", "7"]);
