@@ -5,13 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use outrider_shared::session::{
-    EndpointView, REPORT_UPSTREAMS_MAX, Report, UpstreamView, latency_quantile_us,
+    DetectedView, EndpointView, REPORT_UPSTREAMS_MAX, Report, UpstreamView, latency_quantile_us,
 };
 
 use crate::drain::Phase;
 use crate::node::Node;
 use crate::session::SessionStatus;
-use crate::stats::{EndpointTotals, UpstreamTotals};
+use crate::stats::{DetectedTotals, EndpointTotals, UpstreamTotals};
 use crate::telemetry::metrics::{ActorCounts, Scrape, Session, SnapshotInForce};
 use crate::upstream::{EndpointState, Health, Key, Upstream};
 
@@ -60,6 +60,7 @@ pub fn upstreams(node: &Node) -> Vec<UpstreamView> {
     for totals in node.stats.endpoint_totals() {
         of_endpoints.entry(totals.upstream.clone()).or_default().push(totals);
     }
+    let detected = node.stats.shard_totals().detected;
     let map = node.upstreams.load();
     let mut upstreams: Vec<_> = map.values().collect();
     upstreams.sort_by(|a, b| a.key.cmp(&b.key));
@@ -68,7 +69,19 @@ pub fn upstreams(node: &Node) -> Vec<UpstreamView> {
         .map(|upstream| {
             let name = upstream.key.to_string();
             let endpoints = of_endpoints.remove(&name).unwrap_or_default();
-            view(upstream, counted.get(&name), &endpoints)
+            let detected = detected_of(&name, &detected);
+            UpstreamView { detected, ..view(upstream, counted.get(&name), &endpoints) }
+        })
+        .collect()
+}
+
+fn detected_of(upstream: &str, all: &[DetectedTotals]) -> Vec<DetectedView> {
+    let of_it = all.iter().filter(|of| of.port.rsplit_once(':').is_some_and(|(name, _)| name == upstream));
+    of_it
+        .map(|of| DetectedView {
+            port: of.port.clone(),
+            verdict: of.found.label().to_owned(),
+            connections: of.count,
         })
         .collect()
 }
@@ -120,6 +133,7 @@ fn view(
         p50_us: latency_quantile_us(&latency, 0.5),
         p95_us: latency_quantile_us(&latency, 0.95),
         p99_us: latency_quantile_us(&latency, 0.99),
+        detected: Vec::new(),
     }
 }
 

@@ -27,11 +27,18 @@ pub struct AppConnection {
     pub shard: Rc<Shard>,
     /// The service and port of the listener, where it is one of its own.
     pub upstream: Option<(ServiceId, u16)>,
+    /// What it asks for is a tunnel that may turn out not to be wanted.
+    pub(super) ahead: bool,
 }
 
 impl AppConnection {
     pub fn new(shard: Rc<Shard>, upstream: Option<(ServiceId, u16)>) -> Rc<Self> {
-        Rc::new(Self { shard, upstream })
+        Rc::new(Self { shard, upstream, ahead: false })
+    }
+
+    /// The same before it has said a byte.
+    pub fn ahead(shard: Rc<Shard>, upstream: (ServiceId, u16)) -> Rc<Self> {
+        Rc::new(Self { shard, upstream: Some(upstream), ahead: true })
     }
 
     pub fn refuse(&self, refused: &Refused, record: Record) -> Response<Answer> {
