@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use outrider_shared::names::feature;
 use outrider_shared::policy::{Policy, Service};
 use outrider_shared::snapshot::{
-    DirectoryPort, DirectoryService, Endpoint, LocalService, Mesh, Snapshot, Tracing, Version,
+    AppProtocol, DirectoryPort, DirectoryService, Endpoint, LocalService, Mesh, Snapshot, Tracing, Version,
 };
 use outrider_shared::{ServiceId, SidecarId};
 
@@ -107,6 +107,8 @@ pub fn needs(snapshot: &Snapshot) -> Vec<&'static str> {
         || snapshot.routes.iter().flat_map(|route| &route.rules).any(|rule| rule.retry.is_some());
     needs.extend(traffic.then_some(feature::TRAFFIC));
     needs.extend((snapshot.tracing != Tracing::default()).then_some(feature::TRACING));
+    let mut ports = snapshot.directory.iter().flat_map(|service| &service.ports);
+    needs.extend(ports.any(|port| port.app_protocol == AppProtocol::Detect).then_some(feature::DETECTION));
     needs
 }
 

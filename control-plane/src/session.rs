@@ -34,6 +34,10 @@ const WRITE_MAX: Duration = Duration::from_secs(10);
 const WRITER_MESSAGES_MAX: usize = 4;
 /// Longest text by which a sidecar names itself, its build, or a peer: as long as a SPIFFE ID gets.
 const NAME_BYTES_MAX: usize = 2_048;
+/// Reasons that are kept and logged of one refusal, and the length of each: what fits on a screen or two, and no more than
+/// 16 KiB for each sidecar.
+const REASONS_MAX: usize = 32;
+const REASON_CHARS_MAX: usize = 512;
 /// Longest wait before the wall clock is looked at again: a timer does not run while a machine sleeps.
 const CLOCK_EVERY: Duration = Duration::from_secs(30);
 /// An actor's answer; longer only if the store's disk hangs.
@@ -195,6 +199,7 @@ impl State {
             FromSidecar::Withdraw => self.tell(|reply| RegistryMessage::Withdraw { from, reply }).await?,
             FromSidecar::Ack { version } => self.settle(myself, version, None).await?,
             FromSidecar::Nack { version, reasons } => {
+                let reasons = in_short(reasons);
                 tracing::warn!(sidecar = %from.sidecar, ?version, ?reasons, "a snapshot was refused");
                 let version = version.or(self.under_way).unwrap_or_default();
                 self.settle(myself, version, Some(reasons)).await?;
@@ -265,6 +270,22 @@ impl State {
             mpsc::error::TrySendError::Closed(_) => "the sidecar closed the session".to_owned(),
         })
     }
+}
+
+/// A refusal's reasons within bounds, and how many more there were.
+fn in_short(mut reasons: Vec<String>) -> Vec<String> {
+    let more = reasons.len().saturating_sub(REASONS_MAX);
+    reasons.truncate(REASONS_MAX);
+    for reason in &mut reasons {
+        if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+            reason.truncate(end);
+            reason.push('…');
+        }
+    }
+    if more > 0 {
+        reasons.push(format!("and {more} more"));
+    }
+    reasons
 }
 
 fn look_at_clock(session: &ActorRef<Message>, until: SystemTime) {

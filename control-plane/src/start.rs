@@ -261,6 +261,8 @@ fn hosts(api: SocketAddr, configured: &[String]) -> Vec<String> {
     let mut hosts =
         vec![api.to_string(), format!("localhost:{}", api.port()), format!("127.0.0.1:{}", api.port())];
     hosts.extend(configured.iter().cloned());
+    hosts.sort();
+    hosts.dedup();
     hosts
 }
 

@@ -31,6 +31,9 @@ pub mod header {
     pub const FORM: &str = "outrider-form";
     /// Request: how many sidecars pairs this request has passed, in decimal.
     pub const HOPS: &str = "outrider-hops";
+    /// Request, of a CONNECT: it is asked for before the app has said a byte, and is dropped unused where the app then
+    /// speaks HTTP.
+    pub const AHEAD: &str = "outrider-ahead";
     /// Answer: the inbound sidecar made it. `never-reached-app` or `refused`.
     pub const REFUSED: &str = "outrider-refused";
     /// Request, from the own app on a loopback listener: asks for [`WAY`].
@@ -70,11 +73,19 @@ pub mod feature {
     pub const TRAFFIC: &str = "traffic/v1";
     /// `Telemetry`.
     pub const TRACING: &str = "tracing/v1";
+    /// Ports without `appProtocol`.
+    pub const DETECTION: &str = "detection/v1";
 }
 
 /// Features that a sidecar of this version can enforce, told in `Hello`.
-pub const FEATURES: &[&str] =
-    &[feature::ROUTE, feature::AUTHORIZATION, feature::EDGE, feature::TRAFFIC, feature::TRACING];
+pub const FEATURES: &[&str] = &[
+    feature::ROUTE,
+    feature::AUTHORIZATION,
+    feature::EDGE,
+    feature::TRAFFIC,
+    feature::TRACING,
+    feature::DETECTION,
+];
 
 #[cfg(test)]
 mod tests;

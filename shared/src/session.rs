@@ -167,6 +167,20 @@ pub struct UpstreamView {
     /// More endpoints have a reason to be left out than may be, so all are used.
     #[serde(default)]
     pub panic: Option<String>,
+    /// Of ports without `appProtocol`; left out where there are none, so that a control plane without them reads it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub detected: Vec<DetectedView>,
+}
+
+/// What connections to a port turned out to speak.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DetectedView {
+    /// `namespace/name:port`.
+    pub port: String,
+    /// As in the metric `outrider_detected_connections_total`.
+    pub verdict: String,
+    pub connections: u64,
 }
 
 /// An upstream's actor at one instant: the figures of each part fit together.

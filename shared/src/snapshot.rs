@@ -174,6 +174,8 @@ pub enum AppProtocol {
     Grpc,
     /// `tcp`: nothing is looked at.
     Tcp,
+    /// Not said: each connection is spoken to as its client speaks.
+    Detect,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,6 +12,9 @@ use outrider_shared::names::port;
 
 use crate::limits::Limits;
 
+#[cfg(test)]
+mod tests;
+
 /// Runs beside one instance of a service: enforces mTLS and policy for what comes in, and finds, balances and secures
 /// what the app calls.
 #[derive(Debug, Clone, ClapArgs)]
@@ -111,8 +114,8 @@ pub struct Args {
     #[command(flatten)]
     pub limits: Limits,
 
-    /// At a drain, how long requests under way may still take, in seconds.
-    #[arg(long, env = "OUTRIDER_DRAIN_GRACE_S", value_name = "SECONDS", default_value_t = 30)]
+    /// At a drain, how long requests under way may still take, in seconds; a day at most.
+    #[arg(long, env = "OUTRIDER_DRAIN_GRACE_S", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub drain_grace_s: u64,
 }
 

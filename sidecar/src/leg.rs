@@ -6,11 +6,13 @@
 
 pub mod body;
 pub mod coalesce;
+pub mod detect;
 pub mod h1;
 pub mod h2_client;
 pub mod h2_server;
 pub mod interim;
 pub mod keepalive;
+pub mod later;
 pub mod opaque;
 pub mod patience;
 pub mod pump;

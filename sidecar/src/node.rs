@@ -290,8 +290,9 @@ impl session::Effects for Effects {
             return Err(vec![format!("the upstreams' supervisor takes no directory: {error}")]);
         }
         let tracing = TracePolicy::new(&snapshot.tracing, self.node.tracer.exporting());
-        self.node.snapshot.store(Some(snapshot));
         self.node.published.store(Some(Arc::new(Published { table, tracing })));
+        // Last: what is shown as in force is.
+        self.node.snapshot.store(Some(snapshot));
         Ok(())
     }
 

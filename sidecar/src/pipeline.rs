@@ -65,6 +65,9 @@ pub async fn outbound(
     interim: Interim,
 ) -> Response<Answer> {
     let mut record = Record::begin(&app.shard, Side::Outbound, &mut request);
+    if app.ahead {
+        record.is_ahead();
+    }
     match send_out(&app, request, &interim, &mut record).await {
         Ok(forwarded) => forwarded.deliver(record),
         Err(refused) => app.refuse(&refused, record),
@@ -82,6 +85,7 @@ async fn send_out(
         let contexts = &app.shard.node.contexts;
         Accepted::from_app(request, published.table.paths(), contexts, record.started())?
     };
+    accepted.ahead = app.ahead;
     record.trace = Trace::outbound(&published, &app.shard.node.tracer, &mut accepted, record.started());
     let found = match find::service(app, &published.table, accepted, record)? {
         Asked::Service(found) => found,
@@ -191,7 +195,7 @@ async fn take_in(
     let published = from.shard.published().ok_or(Rejection::NotReady)?;
     let identified = from.identify(&published, request, record)?;
     let found = find::port(from, &published.table, identified, record)?;
-    let authorized = authorized::authorize(from, found, record)?;
+    let authorized = authorized::authorize(found, record)?;
     let admitted = admit::to_app(from, authorized, record).await?;
     forward::to_app(from, admitted, record, interim).await
 }

@@ -37,6 +37,8 @@ use crate::upstream::share::Share;
 use crate::upstream::supervisor::Ensure;
 use crate::upstream::{Key, Upstream};
 
+mod detected;
+
 /// How often connections are looked at for age.
 const SWEEP: Duration = Duration::from_secs(1);
 /// A first use of an upstream waits this long for its actor.
@@ -258,24 +260,30 @@ impl Shard {
     /// The own app.
     async fn serve_app(self: Rc<Self>, tcp: TcpStream, upstream: Option<(ServiceId, u16)>) {
         let finish = self.node.finish.app.subscribe();
-        let opaque = upstream.as_ref().and_then(|(service, port)| self.opaque_authority(service, *port));
-        let connection = AppConnection::new(Rc::clone(&self), upstream);
-        let Some(authority) = opaque else {
-            return self.serve_plain(tcp, finish, self.node.config.limits.of_app(), connection).await;
-        };
-        if let Err(error) = Box::pin(opaque::serve(tcp.into(), authority, connection)).await {
-            tracing::debug!(error = crate::error_chain(&error), "an opaque connection of the app ended");
+        let declared = upstream.as_ref().and_then(|(service, port)| self.declared(service, *port));
+        match (declared, upstream) {
+            (Some(AppProtocol::Tcp), Some(upstream)) => {
+                let authority = authority_of(&upstream);
+                let connection = AppConnection::new(self, Some(upstream));
+                if let Err(error) = Box::pin(opaque::serve(tcp.into(), authority, connection)).await {
+                    tracing::debug!(
+                        error = crate::error_chain(&error),
+                        "an opaque connection of the app ended"
+                    );
+                }
+            }
+            (Some(AppProtocol::Detect), Some(upstream)) => self.serve_detected(tcp, upstream, finish).await,
+            (_, upstream) => {
+                let connection = AppConnection::new(Rc::clone(&self), upstream);
+                self.serve_plain(tcp, finish, self.node.config.limits.of_app(), connection).await;
+            }
         }
     }
 
-    /// What a connection to an upstream of which nothing is looked at is for; `None`: it speaks HTTP.
-    fn opaque_authority(&self, service: &ServiceId, port: u16) -> Option<Authority> {
+    /// What an upstream's port is declared to speak; `None`: nobody knows it.
+    fn declared(&self, service: &ServiceId, port: u16) -> Option<AppProtocol> {
         let published = self.published()?;
-        let destination = published.table.outbound_to(service, Some(port)).ok()?;
-        (destination.target.app_protocol == AppProtocol::Tcp).then(|| {
-            let name = format!("{}.{}:{port}", service.name(), service.namespace());
-            Authority::try_from(name).expect("names of services are DNS labels")
-        })
+        Some(published.table.outbound_to(service, Some(port)).ok()?.target.app_protocol)
     }
 
     /// A client from outside the mesh.
@@ -338,6 +346,12 @@ impl Shard {
             }
         }
     }
+}
+
+/// What a tunnel to an upstream is asked for by.
+fn authority_of((service, port): &(ServiceId, u16)) -> Authority {
+    let name = format!("{}.{}:{port}", service.name(), service.namespace());
+    Authority::try_from(name).expect("names of services are DNS labels")
 }
 
 async fn serve_http1<S: Service>(

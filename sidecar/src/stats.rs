@@ -14,6 +14,7 @@
 
 mod class;
 mod counter;
+mod found;
 mod histogram;
 mod labelled;
 mod recorder;
@@ -24,6 +25,7 @@ mod totals;
 
 pub use class::AnswerClass;
 pub use counter::{Counter, Gauge};
+pub use found::{Found, OfAhead};
 pub use histogram::{ClassHistograms, LatencyHistogram};
 pub use labelled::{LABELS_MAX, LabelledCounters, OTHER};
 pub use recorder::{
@@ -32,6 +34,6 @@ pub use recorder::{
 };
 pub use registry::StatsRegistry;
 pub use totals::{
-    ClassTotals, EndpointTotals, HistogramTotals, LabelTotals, ListenerTotals, PeerTotals, ShardTotals,
-    UpstreamTotals,
+    ClassTotals, DetectedTotals, EndpointTotals, HistogramTotals, LabelTotals, ListenerTotals, PeerTotals,
+    ShardTotals, UpstreamTotals,
 };

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use outrider_shared::session::{
-    ActorView, BreakerView, BudgetView, EndpointView, LimitView, QueueView, REPORT_EVENTS_MAX,
+    ActorView, BreakerView, BudgetView, DetectedView, EndpointView, LimitView, QueueView, REPORT_EVENTS_MAX,
     REPORT_UPSTREAMS_MAX, Report, UpstreamView, WaitingView, latency_quantile_us,
 };
 use outrider_shared::traffic::ConcurrencyAlgorithm;
@@ -14,7 +14,7 @@ use outrider_shared::traffic::ConcurrencyAlgorithm;
 use crate::drain;
 use crate::node::Node;
 use crate::session::SessionStatus;
-use crate::stats::{EndpointTotals, UpstreamTotals};
+use crate::stats::{DetectedTotals, EndpointTotals, UpstreamTotals};
 use crate::telemetry::metrics::{ActorCounts, Scrape, Session, SnapshotInForce};
 use crate::upstream::actor::View;
 use crate::upstream::breaker::{self, Position};
@@ -67,6 +67,7 @@ pub fn upstreams(node: &Node) -> Vec<UpstreamView> {
     for totals in node.stats.endpoint_totals() {
         of_endpoints.entry(totals.upstream.clone()).or_default().push(totals);
     }
+    let detected = node.stats.shard_totals().detected;
     let map = node.upstreams.load();
     let mut upstreams: Vec<_> = map.values().collect();
     upstreams.sort_by(|a, b| a.key.cmp(&b.key));
@@ -75,7 +76,19 @@ pub fn upstreams(node: &Node) -> Vec<UpstreamView> {
         .map(|upstream| {
             let name = upstream.key.to_string();
             let endpoints = of_endpoints.remove(&name).unwrap_or_default();
-            view(upstream, counted.get(&name), &endpoints)
+            let detected = detected_of(&name, &detected);
+            UpstreamView { detected, ..view(upstream, counted.get(&name), &endpoints) }
+        })
+        .collect()
+}
+
+fn detected_of(upstream: &str, all: &[DetectedTotals]) -> Vec<DetectedView> {
+    let of_it = all.iter().filter(|of| of.port.rsplit_once(':').is_some_and(|(name, _)| name == upstream));
+    of_it
+        .map(|of| DetectedView {
+            port: of.port.clone(),
+            verdict: of.found.label().to_owned(),
+            connections: of.count,
         })
         .collect()
 }
@@ -137,6 +150,7 @@ fn view(
         without_context: counted.map_or(0, |totals| totals.without_context),
         actor: shown.as_ref().map(|view| actor_view(view, now)),
         panic: snapshot.panic.clone(),
+        detected: Vec::new(),
     }
 }
 

@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
+import os
 import sys
+
+# The suite sends 4 MiB in fragments of 64 bytes. Read when the library is imported.
+os.environ["WEBSOCKETS_MAX_FRAGMENTS"] = str(64 << 10)
 
 from websockets.asyncio.server import serve
 

@@ -15,6 +15,8 @@ pub mod peer;
 pub mod policy;
 pub mod process;
 pub mod raw;
+pub mod reference;
+pub mod relay;
 pub mod third_party;
 pub mod tools;
 pub mod wait;

@@ -1,6 +1,7 @@
 //! Servers that misbehave below HTTP.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -71,4 +72,42 @@ pub async fn echo(address: SocketAddr) -> JoinHandle<()> {
             });
         }
     })
+}
+
+/// Keeps what comes on each connection, and says nothing.
+#[derive(Debug)]
+pub struct Keeper {
+    connections: Arc<Mutex<Vec<Vec<u8>>>>,
+    _server: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Of the connections on which anything came, in the order in which they were opened.
+    pub fn kept(&self) -> Vec<Vec<u8>> {
+        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.iter().filter(|bytes| !bytes.is_empty()).cloned().collect()
+    }
+}
+
+/// See [`Keeper`].
+pub async fn keeps(address: SocketAddr) -> Keeper {
+    let listener = TcpListener::bind(address).await.expect("the address belongs to this case");
+    let connections = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    let all = Arc::clone(&connections);
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let lock = || all.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = lock().len();
+            lock().push(Vec::new());
+            let all = Arc::clone(&all);
+            tokio::spawn(async move {
+                let mut buffer = [0; 1024];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                    all[at].extend_from_slice(&buffer[..length]);
+                }
+            });
+        }
+    });
+    Keeper { connections, _server: server }
 }

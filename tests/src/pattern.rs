@@ -30,6 +30,11 @@ fn index(value: u64) -> usize {
     usize::try_from(value).expect("less than a chunk and a period")
 }
 
+/// The first `length` bytes.
+pub fn bytes(length: usize) -> Vec<u8> {
+    (0..PERIOD).map(byte).cycle().take(length).collect()
+}
+
 /// The first `length` bytes as a body.
 #[derive(Debug)]
 pub struct Pattern {

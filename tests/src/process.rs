@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use crate::wait;
 
@@ -130,9 +130,7 @@ pub fn node(role: &str) -> Command {
 
 /// Runs a program to its end, within the bound; its standard output.
 pub async fn run(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
-    let output =
-        tokio::process::Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = wait::bounded(&format!("{} ends", program.display()), output).await.expect("it starts");
+    let output = output(program, args).await;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
@@ -142,4 +140,11 @@ pub async fn run(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr
         String::from_utf8_lossy(&output.stderr)
     );
     out
+}
+
+/// Runs a program to its end, within the bound, however it ends.
+pub async fn output(program: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+    let output =
+        tokio::process::Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).output();
+    wait::bounded(&format!("{} ends", program.display()), output).await.expect("it starts")
 }

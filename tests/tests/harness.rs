@@ -6,7 +6,7 @@ use outrider_tests::app::{App, Speaks};
 use outrider_tests::call::{Call, CallError};
 use outrider_tests::loopback::Block;
 use outrider_tests::pattern::Pattern;
-use outrider_tests::third_party::EnvoyHttp;
+use outrider_tests::relay::Relay;
 use outrider_tests::{process, third_party, tools};
 
 #[tokio::test]
@@ -51,6 +51,19 @@ async fn two_blocks_never_overlap() {
 }
 
 #[tokio::test]
+async fn a_relay_passes_everything_on_and_counts_connections() {
+    let block = Block::claim();
+    let app = App::start("echo", SocketAddr::new(block.address(), 80), Speaks::Http1).unwrap();
+    let relay = Relay::start(block.address(), app.address()).await;
+    for number in 1..=3 {
+        let call = Call::post("x.test", "/", "").body(Pattern::new(100_000)).plan("bytes=200001");
+        let answer = call.send(relay.address()).await.unwrap();
+        assert_eq!((answer.pattern.length, answer.pattern.differs), (200_001, false));
+        assert_eq!(relay.connections(), number);
+    }
+}
+
+#[tokio::test]
 async fn third_party_servers_and_clients_start_and_reach_each_other() {
     let (Some(nginx), Some(envoy), Some(curl)) =
         (tools::NGINX.find(), tools::ENVOY.find(), tools::CURL.find())
@@ -62,8 +75,8 @@ async fn third_party_servers_and_clients_start_and_reach_each_other() {
     let at = |port| SocketAddr::new(block.address(), port);
     let (web, app, proxy) = (at(8080), at(8081), at(8082));
     let _nginx = third_party::nginx(&nginx, folder.path(), web).await;
-    let _app = third_party::envoy_app(&envoy, folder.path(), app, EnvoyHttp::Http1).await;
-    let _proxy = third_party::envoy_proxy(&envoy, folder.path(), proxy, web, EnvoyHttp::Http1, None).await;
+    let _app = third_party::envoy_app(&envoy, folder.path(), app, Speaks::Http1).await;
+    let _proxy = third_party::envoy_proxy(&envoy, folder.path(), proxy, web, Speaks::Http1, None).await;
     let answer =
         process::run(&curl, ["-sS", "-H", "x-test: 1", &format!("http://{proxy}/echo-headers")]).await;
     assert_eq!(answer, format!("GET {} 1\n", proxy.ip()));

@@ -27,7 +27,7 @@ async fn answering(answer: &'static [u8]) -> SocketAddr {
 
 async fn samples_of(answer: &'static [u8]) -> Vec<super::Sample> {
     let load = Load::start(answering(answer).await, 200);
-    while load.elapsed() < Duration::from_millis(200) {
+    while load.elapsed() < Duration::from_millis(500) {
         tokio::task::yield_now().await;
     }
     load.stop().await.expect("the driver ends")

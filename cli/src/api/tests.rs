@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use outrider_shared::api::{MintAnswer, MintRequest, QuotaAnswer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use super::{Api, ApiArgs, ApiError};
 
@@ -86,11 +86,10 @@ async fn a_credential_that_is_refused_is_told_with_its_file_and_reason() {
 
 #[tokio::test]
 async fn where_nothing_answers_the_error_names_the_next_step() {
-    // Bound and never accepted from again: closed when it is dropped, and nobody else is given it meanwhile.
-    let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = unused.local_addr().unwrap();
-    let api = open(address, "right").unwrap();
-    drop(unused);
+    // Bound, so that nobody else gets the port, and not listening.
+    let silent = TcpSocket::new_v4().unwrap();
+    silent.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let api = open(silent.local_addr().unwrap(), "right").unwrap();
     let error = api.get::<QuotaAnswer>("/v1/quota").await.unwrap_err();
     assert!(matches!(&error, ApiError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("--api"), "{error}");

@@ -4,6 +4,8 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use outrider_shared::ServiceId;
+use outrider_shared::policy::load_dir;
 
 use super::layout::{GRPC_APP, HTTP_APP, Layout, Service};
 
@@ -74,7 +76,7 @@ impl DataDir {
     pub fn write_policy(&self, layout: &Layout) -> anyhow::Result<()> {
         let path = self.policy().join("shop.yaml");
         if path.exists() {
-            return Ok(());
+            return judge_kept(&self.policy(), layout);
         }
         fs::write(&path, policy(layout)).with_context(|| format!("writing {}", path.display()))
     }
@@ -93,6 +95,25 @@ impl DataDir {
         }
         Ok(())
     }
+}
+
+/// Whether policy of an earlier run leads to where the apps listen in this one. No app would ever answer otherwise.
+pub fn judge_kept(dir: &Path, layout: &Layout) -> anyhow::Result<()> {
+    // What else is wrong with it is for the control plane to say.
+    let Ok(loaded) = load_dir(dir) else { return Ok(()) };
+    for pod in &layout.pods {
+        let id = ServiceId::new("shop", pod.service.name()).context("the shop's names are names")?;
+        let Some(service) = loaded.policy.service(&id) else { continue };
+        let (listens, mut ports) = (layout.app(pod).port(), service.ports().iter());
+        if !ports.any(|port| port.target_port == listens) {
+            bail!(
+                "the policy that was kept in {} has no targetPort {listens} for {id}, where it would listen now: give the \
+                 --move-port of that run, or edit it, or begin anew without --keep-data",
+                dir.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The shop's policy, with the apps' ports where they were moved to.

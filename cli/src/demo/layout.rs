@@ -201,7 +201,7 @@ impl Layout {
         }
     }
 
-    fn app(&self, pod: &Pod) -> SocketAddr {
+    pub fn app(&self, pod: &Pod) -> SocketAddr {
         self.at(pod.ip, Self::app_port(pod))
     }
 

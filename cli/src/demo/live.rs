@@ -97,10 +97,12 @@ pub fn invitation(layout: &Layout) -> String {
     let moved = |usual: u16, flag: String| if layout.is_moved(usual) { flag } else { String::new() };
     let api = moved(port::API, format!(" --api {}", layout.api_url()));
     let via = moved(port::OUTBOUND, format!(" --via 127.0.0.1:{}", layout.port(port::OUTBOUND)));
-    let policy = std::path::Path::new(".outrider").join("demo").join("policy").join("shop.yaml");
+    let data = std::path::Path::new(".outrider").join("demo");
+    let policy = data.join("policy").join("shop.yaml");
+    let credential = data.join("control-plane").join("read-token");
     format!(
         "Open        http://127.0.0.1:{}/    the shop: order something\n\
-         \x20           {}/    the control plane\n\
+         \x20           {}/    the control plane, with the credential in {}\n\
          Type next   {program} stat{api}\n\
          \x20           {program} upstreams{api}\n\
          \x20           {program} get http://orders/api/orders{via}\n\
@@ -108,6 +110,7 @@ pub fn invitation(layout: &Layout) -> String {
          End with Ctrl-C.\n",
         layout.port(EDGE),
         layout.api_url(),
+        credential.display(),
         policy.display(),
     )
 }

@@ -9,7 +9,7 @@ use super::{data, live, ports};
 
 fn layout(moves: &[&str]) -> Layout {
     let moves: Vec<PortMove> = moves.iter().map(|given| given.parse().unwrap()).collect();
-    Layout::new("127.77".parse().unwrap(), &moves).unwrap()
+    Layout::new("127.13".parse().unwrap(), &moves).unwrap()
 }
 
 #[test]
@@ -32,12 +32,27 @@ fn every_port_can_be_moved() {
 }
 
 #[test]
+fn policy_that_was_kept_leads_to_where_the_apps_will_listen_or_is_refused_at_once() {
+    let kept = tempfile::tempdir().unwrap();
+    let write = |text: &str| std::fs::write(kept.path().join("shop.yaml"), text).unwrap();
+    write(&data::policy(&layout(&["8080=18080"])));
+    data::judge_kept(kept.path(), &layout(&["8080=18080", "14010=8000"])).unwrap();
+    for moves in [&[][..], &["8080=28080"], &["8080=18080", "50051=1"]] {
+        let error = data::judge_kept(kept.path(), &layout(moves)).unwrap_err().to_string();
+        assert!(error.contains("--move-port") && error.contains("--keep-data"), "{error}");
+    }
+    // What else is wrong with it is for the control plane to say.
+    write("kind: Nothing\n");
+    data::judge_kept(kept.path(), &layout(&[])).unwrap();
+}
+
+#[test]
 fn moves_that_make_no_sense_are_refused() {
     for bad in ["14010", "14010=", "14010=0", "14010=x", "=80", "9999=80"] {
         assert!(bad.parse::<PortMove>().is_err(), "{bad}");
     }
     let twice = [PortMove { from: 14_010, to: 1 }, PortMove { from: 14_010, to: 2 }];
-    assert!(Layout::new("127.77".parse().unwrap(), &twice).is_err());
+    assert!(Layout::new("127.13".parse().unwrap(), &twice).is_err());
     for bad in ["127.0", "127.256", "10.1", "127", "127.14.1"] {
         assert!(bad.parse::<Net>().is_err(), "{bad}");
     }
@@ -107,6 +122,7 @@ fn a_line_for_no_terminal_has_no_escape_codes() {
 fn what_is_suggested_works_where_ports_were_moved() {
     let usual = live::invitation(&layout(&[]));
     assert!(usual.contains("http://127.0.0.1:14010/"), "{usual}");
+    assert!(usual.contains(" .outrider/demo/control-plane/read-token\n"), "{usual}");
     assert!(!usual.contains("--api") && !usual.contains("--via"), "{usual}");
     let moved = live::invitation(&layout(&["14100=1", "14001=2", "14010=3"]));
     assert!(moved.contains("stat --api http://127.0.0.1:1\n"), "{moved}");

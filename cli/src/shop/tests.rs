@@ -101,9 +101,10 @@ async fn a_payment_that_fails_is_an_answer_with_its_reason() {
 
 #[tokio::test]
 async fn payments_that_are_not_there_are_an_answer_too() {
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let orders = orders_of(gone.local_addr().unwrap()).await;
-    drop(gone);
+    // Bound, so that nobody else gets the port, and not listening.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let orders = orders_of(silent.local_addr().unwrap()).await;
     let (status, problem) = json(orders, Method::POST, "/api/orders", "").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{problem}");
 }

@@ -2,7 +2,7 @@ use outrider_shared::api::{
     QuotaAnswer, QuotaRow, ServiceStat, SidecarUpstreams, SidecarView, SidecarsAnswer, StatAnswer,
     UpstreamsAnswer,
 };
-use outrider_shared::session::{EndpointView, UpstreamView};
+use outrider_shared::session::{DetectedView, EndpointView, UpstreamView};
 
 use super::stat::peers;
 use super::{Breadth, Quota, Shown, Sidecars, Stat, Upstreams, stat_table};
@@ -121,6 +121,11 @@ fn upstreams() -> UpstreamsAnswer {
             endpoint("127.14.2.1:14006", None),
             endpoint("127.14.2.222:14006", Some("opening the connection: Connection refused (os error 111)")),
         ],
+        detected: vec![DetectedView {
+            port: "shop/orders:25".to_owned(),
+            verdict: "server_first".to_owned(),
+            connections: 4,
+        }],
         ..UpstreamView::default()
     };
     let sidecar = SidecarUpstreams {
@@ -136,10 +141,11 @@ fn upstreams() -> UpstreamsAnswer {
 #[test]
 fn wide_upstreams_have_a_column_for_each_figure_and_say_in_full_why_an_endpoint_is_out() {
     let mut table = Upstreams::wide(&upstreams(), Palette::Plain);
-    table.force_no_tty().set_width(250);
+    table.force_no_tty().set_width(280);
     let lines: Vec<String> = table.lines().collect();
     let first = row(&lines, "127.14.2.1:14006");
     assert_eq!(first[..4], ["shop/frontend 01234567", "shop/orders:8080", "1204120", "7"]);
+    assert_eq!(first[first.len() - 5], "25: 4 server_first");
     assert_eq!(first[first.len() - 4..], ["127.14.2.1:14006", "Healthy", "1", "4.2 ms"]);
     let second = row(&lines, "127.14.2.222:14006");
     let why = "Ejected: opening the connection: Connection refused (os error 111), tried again in 29250 ms";

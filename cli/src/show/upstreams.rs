@@ -55,6 +55,7 @@ impl Shown for Upstreams {
                 "p50",
                 "p99",
                 "permits",
+                "found",
                 "endpoint",
                 "state",
                 "in flight",
@@ -68,7 +69,7 @@ impl Shown for Upstreams {
                 row.extend(endpoint(endpoints.next(), palette));
                 table.add_row(row);
                 for next in endpoints {
-                    let mut row: Vec<Cell> = (0..9).map(|_| Cell::new("")).collect();
+                    let mut row: Vec<Cell> = (0..10).map(|_| Cell::new("")).collect();
                     row.extend(endpoint(Some(next), palette));
                     table.add_row(row);
                 }
@@ -172,7 +173,17 @@ fn totals(sidecar: &SidecarUpstreams, upstream: &UpstreamView) -> Vec<Cell> {
         number(microseconds(upstream.p50_us)),
         number(microseconds(upstream.p99_us)),
         number(format!("{}/{}", upstream.in_use, upstream.limit)),
+        Cell::new(found(upstream)),
     ]
+}
+
+/// What connections to ports without `appProtocol` turned out to speak.
+fn found(upstream: &UpstreamView) -> String {
+    let port = |name: &str| name.rsplit_once(':').map_or_else(String::new, |(_, port)| port.to_owned());
+    let each = upstream.detected.iter();
+    let lines: Vec<String> =
+        each.map(|of| format!("{}: {} {}", port(&of.port), of.connections, of.verdict)).collect();
+    lines.join("\n")
 }
 
 fn endpoint(endpoint: Option<&EndpointView>, palette: Palette) -> [Cell; 4] {

@@ -43,6 +43,26 @@ fn a_snapshot_holds_the_authorization_of_the_local_service_alone() {
 }
 
 #[test]
+fn a_port_without_app_protocol_anywhere_needs_a_sidecar_that_can_tell() {
+    let text = |port: &str| {
+        let service = |name: &str, port: &str| {
+            format!(
+                "apiVersion: outrider.mesh/v1alpha1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
+                 spec: {{ports: [{port}]}}\n---\n"
+            )
+        };
+        service("caller", "{port: 80, appProtocol: http}") + &service("called", port)
+    };
+    let needs_of = |port: &str| {
+        let policy = load(vec![("a.yaml".to_owned(), text(port))]).unwrap().policy;
+        let version = Version { epoch: 1, sequence: 1 };
+        needs(&plan(&policy, 1, &[], &"ab".parse().unwrap(), &id("shop/caller"), version).unwrap())
+    };
+    assert_eq!(needs_of("{port: 80, appProtocol: tcp}"), [feature::AUTHORIZATION]);
+    assert_eq!(needs_of("{port: 80}"), [feature::AUTHORIZATION, feature::DETECTION]);
+}
+
+#[test]
 fn the_directory_lists_services_without_endpoints_too() {
     let snapshot = plan_for("shop/orders", &[(id("shop/payments"), vec![endpoint(1)])]).unwrap();
     let listed: Vec<(String, usize)> =

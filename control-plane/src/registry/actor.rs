@@ -12,8 +12,8 @@ use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::task::AbortHandle;
 
-use super::dial;
 use super::machine::{Input, Machine, Output};
+use super::{dial, push};
 use crate::parts::Parts;
 use crate::session;
 use crate::stats::Windows;
@@ -138,7 +138,14 @@ impl Actor for Registry {
             epoch
         };
         let reserved = parts.store.get(Kind::Meta, "sequence")?.unwrap_or(0);
-        let identities = parts.store.get(Kind::Meta, "identities")?.unwrap_or_default();
+        let identities = if let Some(identities) = parts.store.get(Kind::Meta, "identities")? {
+            identities
+        } else {
+            // Before the first dial: it is judged by them.
+            let identities = push::identities(&parts.policy.load().policy);
+            parts.store.put(Kind::Meta, "identities", &identities)?;
+            identities
+        };
         Ok(State {
             parts,
             machine,

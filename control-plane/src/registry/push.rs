@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use outrider_shared::policy::Policy;
 use outrider_shared::snapshot::{Endpoint, Snapshot, Version};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 use ractor::{ActorProcessingErr, ActorRef};
@@ -73,11 +74,7 @@ impl State {
     /// Where a service has another identity than before, its endpoints must prove it before they are published again.
     fn doubt_changed(&mut self, myself: &ActorRef<Message>) -> Result<(), ActorProcessingErr> {
         let policy = self.parts.policy.load_full();
-        let declared: BTreeMap<ServiceId, SpiffeId> = policy
-            .policy
-            .services()
-            .map(|service| (service.id().clone(), service.identity().clone()))
-            .collect();
+        let declared = identities(&policy.policy);
         if declared == self.identities {
             return Ok(());
         }
@@ -126,6 +123,11 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// The identity of each declared service.
+pub(super) fn identities(policy: &Policy) -> BTreeMap<ServiceId, SpiffeId> {
+    policy.services().map(|service| (service.id().clone(), service.identity().clone())).collect()
 }
 
 /// Which features a sidecar would need for its snapshot and does not have, in words.

@@ -27,7 +27,9 @@ impl State {
             let endpoints = published.iter().filter(|(of, _)| of == id).flat_map(|(_, endpoints)| endpoints);
             stat.endpoints = count(endpoints);
             let leaves = self.known.values().filter(|known| known.service == *id).filter_map(|known| {
-                known.report.as_ref()?.1.leaf.as_ref().map(|leaf| leaf.not_after_unix_s - unix_s)
+                // A peer's number.
+                let leaf = known.report.as_ref()?.1.leaf.as_ref()?;
+                Some(leaf.not_after_unix_s.saturating_sub(unix_s))
             });
             stat.cert_remaining_s = leaves.min();
             stat

@@ -11,23 +11,35 @@ fn the_public_names_are_what_they_were() {
         [14000, 14001, 14006, 14090, 14100, 14101]
     );
     assert_eq!(
-        [header::PREFIX, header::TARGET, header::FORM, header::HOPS, header::REFUSED, header::XFCC],
+        [
+            header::PREFIX,
+            header::TARGET,
+            header::FORM,
+            header::HOPS,
+            header::AHEAD,
+            header::REFUSED,
+            header::XFCC
+        ],
         [
             "outrider-",
             "outrider-target",
             "outrider-form",
             "outrider-hops",
+            "outrider-ahead",
             "outrider-refused",
             "x-forwarded-client-cert"
         ]
     );
     assert_eq!([EXTERNAL, UNAUTHENTICATED], ["external", "unauthenticated"]);
-    assert_eq!(FEATURES, ["route/v1", "authorization/v1", "edge/v1", "traffic/v1", "tracing/v1"]);
+    assert_eq!(
+        FEATURES,
+        ["route/v1", "authorization/v1", "edge/v1", "traffic/v1", "tracing/v1", "detection/v1"]
+    );
 }
 
 #[test]
 fn every_header_between_sidecars_has_the_prefix_that_is_stripped() {
-    for name in [header::TARGET, header::FORM, header::HOPS, header::REFUSED] {
+    for name in [header::TARGET, header::FORM, header::HOPS, header::AHEAD, header::REFUSED] {
         assert!(name.starts_with(header::PREFIX), "{name}");
     }
 }

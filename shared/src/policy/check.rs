@@ -115,6 +115,7 @@ pub(super) fn check(documents: &[Document<'_>], readable: bool, problems: &mut V
         };
         *counts.entry(kind.name()).or_default() += 1;
         let Some(metadata) = envelope(&document.root, kind, &mut reader) else {
+            kind.judge_spec(document, &mut reader);
             incomplete = true;
             continue;
         };

@@ -131,6 +131,8 @@ struct Report<'a> {
 /// Lines of context are all that a report shows, so it is given no more: rendering a large file once for each of its
 /// problems would take the square of its size.
 const CONTEXT_LINES: usize = 2;
+/// Of a line that is longer, only what stands around the problem is shown, for the same reason. 160: a wide terminal's.
+const SHOWN_CHARS_MAX: usize = 160;
 
 impl<'a> Report<'a> {
     fn of(problem: &'a Problem, text: Option<&str>) -> Self {
@@ -141,13 +143,29 @@ impl<'a> Report<'a> {
         // Lines before the shown ones become empty ones, so that the numbers in the margin stay right.
         let first = line.saturating_sub(CONTEXT_LINES + 1);
         let mut shown = "\n".repeat(first);
+        // Where the cut begins in every shown line, so that they stay below each other.
+        let cut = if column > SHOWN_CHARS_MAX { column - SHOWN_CHARS_MAX / 2 } else { 0 };
         for context in text.lines().skip(first).take(2 * CONTEXT_LINES + 1) {
-            shown.push_str(context);
-            shown.push('\n');
+            push_part(&mut shown, context, cut);
         }
+        // A cut line begins with a sign for what is left out.
+        let column = if cut > 0 { column - cut + 1 } else { column };
         let offset = SourceOffset::from_location(&shown, line, column);
         Self { problem, source: Some(NamedSource::new(&problem.file, shown)), offset }
     }
+}
+
+/// The characters of a line from `cut` on, as many as are shown, with a sign where some are left out.
+fn push_part(shown: &mut String, line: &str, cut: usize) {
+    let mut rest = line.chars().skip(cut);
+    if cut > 0 && !line.is_empty() {
+        shown.push('…');
+    }
+    shown.extend(rest.by_ref().take(SHOWN_CHARS_MAX));
+    if rest.next().is_some() {
+        shown.push('…');
+    }
+    shown.push('\n');
 }
 
 impl fmt::Display for Report<'_> {

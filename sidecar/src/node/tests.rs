@@ -30,9 +30,37 @@ struct Command {
     args: Args,
 }
 
-/// An address of its own for each pod of each test, so that ports cannot collide.
-fn pod(test: u8, pod: u8) -> Ipv4Addr {
-    Ipv4Addr::new(127, 77, test, pod)
+/// Not the usual ports, which a mesh that runs on this machine may have on every address, and below those that the system
+/// gives away by itself.
+const INBOUND: u16 = 21_406;
+const OUTBOUND: u16 = 21_401;
+const ADMIN: u16 = 21_400;
+const HEALTH: u16 = 21_490;
+const APP: u16 = 21_080;
+/// Held for as long as a test runs; no pod binds it.
+const LOCK: u16 = 21_399;
+
+/// The addresses of one test's pods: those of no other test, also of another process, so that ports cannot collide.
+struct Pods {
+    third: u8,
+    _lock: std::net::TcpListener,
+}
+
+impl Pods {
+    /// Held by a listener on an address that no pod has.
+    fn claim() -> Self {
+        let start = std::process::id().wrapping_mul(31);
+        let claimed = (0..=u8::MAX).find_map(|index| {
+            let third = index.wrapping_add(start.to_be_bytes()[3]);
+            let lock = std::net::TcpListener::bind((Ipv4Addr::new(127, 17, third, 254), LOCK)).ok()?;
+            Some(Self { third, _lock: lock })
+        });
+        claimed.expect("one of 256 networks is free")
+    }
+
+    fn pod(&self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 17, self.third, number)
+    }
 }
 
 struct Ca {
@@ -83,10 +111,10 @@ fn start(ip: Ipv4Addr, name: &str) -> Rc<Effects> {
         ("--service", format!("t/{name}")),
         ("--control-plane", "127.0.0.1:1".into()),
         ("--app-host", ip.to_string()),
-        ("--inbound", at(14006)),
-        ("--outbound", at(14001)),
-        ("--admin", at(14000)),
-        ("--health", at(14090)),
+        ("--inbound", at(INBOUND)),
+        ("--outbound", at(OUTBOUND)),
+        ("--admin", at(ADMIN)),
+        ("--health", at(HEALTH)),
         ("--shards", "2".into()),
     ];
     let flags = flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), value.clone()]);
@@ -98,7 +126,7 @@ fn start(ip: Ipv4Addr, name: &str) -> Rc<Effects> {
 fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snapshot> {
     let endpoints = (1_u8..)
         .zip(endpoints)
-        .map(|(n, ip)| Endpoint { sidecar: sidecar_id(n), address: SocketAddr::from((*ip, 14006)) });
+        .map(|(n, ip)| Endpoint { sidecar: sidecar_id(n), address: SocketAddr::from((*ip, INBOUND)) });
     let server = DirectoryService {
         traffic: None,
         service: service("server"),
@@ -108,7 +136,7 @@ fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snap
     };
     let ports = match of {
         "server" => {
-            vec![LocalPort { port: 80, target_port: 8080, app_protocol: protocol, mtls: Mtls::Strict }]
+            vec![LocalPort { port: 80, target_port: APP, app_protocol: protocol, mtls: Mtls::Strict }]
         }
         _ => Vec::new(),
     };
@@ -141,7 +169,7 @@ fn snapshot(of: &str, endpoints: &[Ipv4Addr], protocol: AppProtocol) -> Arc<Snap
 
 /// An HTTP/1.1 app that answers with what it got.
 async fn echo_app(ip: Ipv4Addr) {
-    let listener = TcpListener::bind((ip, 8080)).await.expect("a free port");
+    let listener = TcpListener::bind((ip, APP)).await.expect("a free port");
     actix_rt::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("accepts");
@@ -171,7 +199,7 @@ async fn echo_app(ip: Ipv4Addr) {
 }
 
 async fn ask(ip: Ipv4Addr, request: Request<Full<Bytes>>) -> Response<Bytes> {
-    let stream = TcpStream::connect((ip, 14001)).await.expect("listens");
+    let stream = TcpStream::connect((ip, OUTBOUND)).await.expect("listens");
     let (mut send, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("speaks HTTP");
     actix_rt::spawn(connection);
@@ -186,7 +214,8 @@ fn get(path: &str) -> Request<Full<Bytes>> {
 
 #[actix_rt::test]
 async fn a_request_crosses_two_sidecars_and_comes_back() {
-    let (client, server) = (pod(1, 1), pod(1, 2));
+    let pods = Pods::claim();
+    let (client, server) = (pods.pod(1), pods.pod(2));
     let ca = Ca::new();
     echo_app(server).await;
     for (ip, name) in [(client, "client"), (server, "server")] {
@@ -213,7 +242,8 @@ async fn a_request_crosses_two_sidecars_and_comes_back() {
 
 #[actix_rt::test]
 async fn an_endpoint_that_is_gone_is_passed_over_without_a_failed_request() {
-    let (client, server, gone) = (pod(2, 1), pod(2, 2), pod(2, 3));
+    let pods = Pods::claim();
+    let (client, server, gone) = (pods.pod(1), pods.pod(2), pods.pod(3));
     let ca = Ca::new();
     echo_app(server).await;
     for (ip, name) in [(client, "client"), (server, "server")] {
@@ -232,7 +262,8 @@ async fn an_endpoint_that_is_gone_is_passed_over_without_a_failed_request() {
 
 #[actix_rt::test]
 async fn an_endpoint_that_proves_to_be_someone_else_gets_nothing() {
-    let (client, server) = (pod(3, 1), pod(3, 2));
+    let pods = Pods::claim();
+    let (client, server) = (pods.pod(1), pods.pod(2));
     let ca = Ca::new();
     echo_app(server).await;
     for (ip, name, proves) in [(client, "client", "client"), (server, "server", "impostor")] {
@@ -248,7 +279,8 @@ async fn an_endpoint_that_proves_to_be_someone_else_gets_nothing() {
 
 #[actix_rt::test]
 async fn what_no_service_is_called_is_refused_with_the_reason() {
-    let (client, server) = (pod(4, 1), pod(4, 2));
+    let pods = Pods::claim();
+    let (client, server) = (pods.pod(1), pods.pod(2));
     let ca = Ca::new();
     let effects = start(client, "client");
     let answer = ask(client, get("/")).await;

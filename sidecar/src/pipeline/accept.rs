@@ -5,8 +5,7 @@ use std::time::Instant;
 use http::header::HOST;
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Version};
-use outrider_shared::names::header;
+use http::{HeaderValue, Request, Version};
 
 use super::headers;
 use super::matching::RequestView;
@@ -17,57 +16,11 @@ use super::urgency::{Known, Urgency};
 use crate::contexts::{Contexts, TraceKey};
 use crate::leg::body::Body;
 
-/// A request that has passed so many pairs of sidecars goes round in circles.
-pub const HOPS_MAX: u8 = 16;
+mod http2;
+pub mod wire;
 
-pub static TARGET: HeaderName = HeaderName::from_static(header::TARGET);
-pub static FORM: HeaderName = HeaderName::from_static(header::FORM);
-pub static HOPS: HeaderName = HeaderName::from_static(header::HOPS);
-pub static REFUSED: HeaderName = HeaderName::from_static(header::REFUSED);
-pub static XFCC: HeaderName = HeaderName::from_static(header::XFCC);
-/// Asks for the way that a request takes; answered by [`WAY`].
-pub static EXPLAIN: HeaderName = HeaderName::from_static(header::EXPLAIN);
-pub static WAY: HeaderName = HeaderName::from_static(header::WAY);
-
-/// The HTTP version in which an app spoke, which comes out again at the far end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    Http10,
-    Http11,
-    Http2,
-}
-
-impl Form {
-    fn of(version: Version) -> Self {
-        match version {
-            Version::HTTP_09 | Version::HTTP_10 => Self::Http10,
-            Version::HTTP_2 | Version::HTTP_3 => Self::Http2,
-            _ => Self::Http11,
-        }
-    }
-
-    /// As OpenTelemetry's `network.protocol.version` has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Http10 => "1.0",
-            Self::Http11 => "1.1",
-            Self::Http2 => "2",
-        }
-    }
-
-    pub fn header(self) -> HeaderValue {
-        HeaderValue::from_static(self.name())
-    }
-
-    fn parse(value: &HeaderValue) -> Option<Self> {
-        match value.as_bytes() {
-            b"1.0" => Some(Self::Http10),
-            b"1.1" => Some(Self::Http11),
-            b"2" => Some(Self::Http2),
-            _ => None,
-        }
-    }
-}
+pub use wire::{AHEAD, EXPLAIN, FORM, Form, HOPS, REFUSED, TARGET, WAY, XFCC};
+use wire::{HOPS_MAX, Unsound};
 
 /// A request whose head is in order. Its hop-by-hop fields are gone, and those that only the mesh may set.
 pub struct Accepted {
@@ -79,6 +32,8 @@ pub struct Accepted {
     pub(super) target: NormalTarget,
     pub(super) tunnel: Option<Tunnel>,
     pub(super) explain: bool,
+    /// It is a tunnel that may turn out not to be wanted.
+    pub(super) ahead: bool,
     /// What a peer asks for, as `namespace/name:port`; from other sidecars only.
     pub(super) asked: Option<HeaderValue>,
     pub(super) urgency: Urgency,
@@ -102,7 +57,7 @@ impl Accepted {
         let explain = request.headers().contains_key(&EXPLAIN);
         let mut accepted = Self::read(request, paths)?;
         let fields = &mut accepted.head.headers;
-        accepted.hops = hops(fields)?;
+        accepted.hops = wire::hops(fields)?;
         let (urgency, cause, known) = Urgency::of_apps_call(fields, contexts, now);
         headers::strip_reserved(fields);
         accepted.explain = explain;
@@ -122,12 +77,15 @@ impl Accepted {
     pub fn from_peer(request: Request<Body>, paths: Mode, now: Instant) -> Result<Self, Rejection> {
         let mut accepted = Self::read(request, paths)?;
         let fields = &mut accepted.head.headers;
-        accepted.hops = hops(fields)?;
-        accepted.asked = Some(fields.remove(&TARGET).ok_or(Rejection::MalformedTarget)?);
-        if let Some(form) = fields.get(&FORM) {
-            accepted.form = Form::parse(form).ok_or(Rejection::MalformedTarget)?;
+        let told = wire::told(fields)?;
+        if told.ahead && accepted.tunnel != Some(Tunnel::Connect) {
+            return Err(Rejection::MalformedTarget);
         }
-        accepted.explain = fields.contains_key(&EXPLAIN);
+        accepted.hops = told.hops;
+        accepted.asked = Some(told.asked);
+        accepted.form = told.form.unwrap_or(accepted.form);
+        accepted.ahead = told.ahead;
+        accepted.explain = told.explain;
         accepted.urgency = Urgency::received(fields, now);
         headers::strip_reserved(fields);
         Ok(accepted)
@@ -142,7 +100,7 @@ impl Accepted {
         let (mut head, body) = request.into_parts();
         let tunnel = Tunnel::asked(&mut head)?;
         if head.version == Version::HTTP_2 {
-            well_formed_http2(&head)?;
+            http2::judge(&head).map_err(|why| Rejection::MalformedRequest { why })?;
         }
         let authority = authority(&mut head)?;
         let form = Form::of(head.version);
@@ -159,6 +117,7 @@ impl Accepted {
             target,
             tunnel,
             explain: false,
+            ahead: false,
             asked: None,
             urgency,
         })
@@ -188,29 +147,6 @@ fn authority(head: &mut Parts) -> Result<Authority, Rejection> {
     Ok(authority)
 }
 
-/// What RFC 9113, sections 8.2.1 and 8.3.1, ask of a request, and `h2` leaves to its user.
-fn well_formed_http2(head: &Parts) -> Result<(), Rejection> {
-    let malformed = |why| Err(Rejection::MalformedRequest { why });
-    let path = head.uri.path();
-    if path == "*" && head.method != Method::OPTIONS {
-        return malformed("an asterisk is no path");
-    }
-    if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return malformed("its path has a byte that no path may have");
-    }
-    let host = head.headers.get(HOST);
-    if let (Some(authority), Some(host)) = (head.uri.authority(), host)
-        && !authority.as_str().as_bytes().eq_ignore_ascii_case(host.as_bytes())
-    {
-        return malformed("Host beside another :authority");
-    }
-    let blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    if head.headers.values().any(|value| blank(value.as_bytes().first()) || blank(value.as_bytes().last())) {
-        return malformed("white space around a field's value");
-    }
-    Ok(())
-}
-
 /// `http` takes any text for a port. An empty one is none (RFC 3986, section 3.2.3).
 fn has_sound_port(authority: &Authority) -> bool {
     let text = authority.as_str();
@@ -220,14 +156,11 @@ fn has_sound_port(authority: &Authority) -> bool {
         .is_none_or(|(_, port)| port.is_empty() || authority.port_u16().is_some_and(|port| port > 0))
 }
 
-fn hops(fields: &HeaderMap) -> Result<u8, Rejection> {
-    let Some(value) = fields.get(&HOPS) else { return Ok(0) };
-    let hops = value.to_str().ok().and_then(|text| text.parse::<u8>().ok());
-    match hops {
-        Some(hops) if hops > HOPS_MAX => {
-            Err(Rejection::LoopDetected { hops: hops.into(), limit: HOPS_MAX.into() })
+impl From<Unsound> for Rejection {
+    fn from(unsound: Unsound) -> Self {
+        match unsound {
+            Unsound::Field => Self::MalformedTarget,
+            Unsound::Loop { hops } => Self::LoopDetected { hops: hops.into(), limit: HOPS_MAX.into() },
         }
-        Some(hops) => Ok(hops),
-        None => Err(Rejection::MalformedTarget),
     }
 }

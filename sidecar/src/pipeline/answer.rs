@@ -94,7 +94,14 @@ impl http_body::Body for Answer {
                 if let (BodyError::H1(Broken::Malformed(malformed)), Some(record)) = (error, &this.record) {
                     record.malformed_answer(*malformed);
                 }
-                this.end(Outcome::Broken("upstream_reset"));
+                let why = match (error, &this.record) {
+                    (BodyError::Disguised { port }, Some(record)) => {
+                        record.disguised(port);
+                        "disguised"
+                    }
+                    _ => "upstream_reset",
+                };
+                this.end(Outcome::Broken(why));
             }
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {

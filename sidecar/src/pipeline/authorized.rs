@@ -2,7 +2,6 @@
 
 use super::authorize::Would;
 use super::find::FoundPort;
-use super::identify::InboundConnection;
 use super::record::Record;
 use super::refused::Refused;
 
@@ -11,23 +10,19 @@ pub struct Authorized<'t> {
     pub(super) found: FoundPort<'t>,
 }
 
-pub fn authorize<'t>(
-    from: &InboundConnection,
-    found: FoundPort<'t>,
-    record: &mut Record,
-) -> Result<Authorized<'t>, Refused> {
+pub fn authorize<'t>(found: FoundPort<'t>, record: &mut Record) -> Result<Authorized<'t>, Refused> {
     let identified = &found.identified;
     let view = identified.accepted.view();
     let verdict = found.table.authorization().authorize(&identified.principal, &view);
     for audit in &verdict.audits {
         if audit.would == Would::Refuse {
-            from.shard.stats.shard().audit_matches.increment(audit.id.as_str());
+            record.audited(audit.id);
         }
     }
     match verdict.decision.check(&identified.principal) {
         Ok(()) => {
             if verdict.decision.rule() == found.table.mesh() {
-                from.shard.stats.shard().allowed_by_default.increment();
+                record.allowed_by_default();
             }
             Ok(Authorized { found })
         }

@@ -1,6 +1,6 @@
 //! Which rule a request is for, found once; nothing after this stage matches again.
 
-use outrider_shared::snapshot::{Egress, Mtls};
+use outrider_shared::snapshot::{AppProtocol, Egress, Mtls};
 
 use super::accept::Accepted;
 use super::identify::{AppConnection, Identified, InboundConnection, WayIn};
@@ -8,7 +8,7 @@ use super::matching::{LocalTarget, Rule, Table};
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
-use super::upgrade;
+use super::upgrade::{self, Tunnel};
 
 /// Outbound: the route rule that applies.
 pub struct Found<'t> {
@@ -93,6 +93,16 @@ pub fn port<'t>(
         }
     };
     upgrade::fits(identified.accepted.tunnel, local.app_protocol)?;
+    if identified.accepted.tunnel == Some(Tunnel::Connect) && local.app_protocol == AppProtocol::Detect {
+        if from.way_in() != WayIn::Mesh {
+            return Err(
+                Rejection::MalformedRequest { why: "from outside of the mesh, HTTP alone is taken" }.into()
+            );
+        }
+        if identified.accepted.ahead {
+            record.is_ahead();
+        }
+    }
     record.comes_from(&from.peer_stats(local.port));
     if let Some(trace) = &mut record.trace {
         trace.serves(&local.name);

@@ -15,7 +15,8 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 
-use super::accept::{REFUSED, WAY};
+use super::accept::WAY;
+use super::accept::wire::never_reached_app;
 use super::answer::Answer;
 use super::choose::{Chosen, Tried};
 use super::judge::{self, Answered as Judged, By, Ended, Trailers};
@@ -389,9 +390,4 @@ async fn within<T>(
 pub struct Deadline {
     pub at: Instant,
     pub rejection: Rejection,
-}
-
-/// Whether the far sidecar says that its app never saw the request.
-fn never_reached_app(fields: &HeaderMap) -> bool {
-    fields.get(&REFUSED).is_some_and(|mark| mark.as_bytes() == b"never-reached-app")
 }

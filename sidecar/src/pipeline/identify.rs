@@ -30,12 +30,20 @@ pub struct AppConnection {
     pub upstream: Option<(ServiceId, u16)>,
     /// The one whose places in a queue of the sidecar's own are counted.
     pub(super) peer: PeerKey,
+    /// What it asks for is a tunnel that may turn out not to be wanted.
+    pub(super) ahead: bool,
 }
 
 impl AppConnection {
     pub fn new(shard: Rc<Shard>, upstream: Option<(ServiceId, u16)>) -> Rc<Self> {
         let peer = PeerKey(Arc::clone(&shard.own));
-        Rc::new(Self { shard, upstream, peer })
+        Rc::new(Self { shard, upstream, peer, ahead: false })
+    }
+
+    /// The same before it has said a byte.
+    pub fn ahead(shard: Rc<Shard>, upstream: (ServiceId, u16)) -> Rc<Self> {
+        let peer = PeerKey(Arc::clone(&shard.own));
+        Rc::new(Self { shard, upstream: Some(upstream), peer, ahead: true })
     }
 
     pub fn refuse(&self, refused: &Refused, record: Record) -> Response<Answer> {

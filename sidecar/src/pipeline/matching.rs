@@ -16,6 +16,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use outrider_shared::snapshot::{AppProtocol, DirectoryService, Egress, Forwarded, Mtls, Snapshot, Version};
 use outrider_shared::{RuleId, ServiceId, SpiffeId};
 
+use super::accept::wire;
 use super::authorize::Authorization;
 use super::path::{Mode, NormalTarget};
 use super::rejection::Rejection;
@@ -283,10 +284,7 @@ impl Table {
         if let Some(local) = self.local.iter().find(|local| local.name.as_bytes() == target.as_bytes()) {
             return Ok(local);
         }
-        let text = target.to_str().map_err(|_| Rejection::MalformedTarget)?;
-        let (service, port) = text.rsplit_once(':').ok_or(Rejection::MalformedTarget)?;
-        let service: ServiceId = service.parse().map_err(|_| Rejection::MalformedTarget)?;
-        let port = authority::port(port).ok_or(Rejection::MalformedTarget)?;
+        let (service, port) = wire::target(target).ok_or(Rejection::MalformedTarget)?;
         // Another spelling of a port that is ours, as `:080`, is not what a sidecar writes: it is refused as well.
         Err(Rejection::Misdirected { target: format!("{service}:{port}").into() })
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use outrider_shared::RuleId;
 
 use super::accept::EXPLAIN;
 use super::judge::{Answered, By, Ended};
@@ -19,12 +20,12 @@ use super::trace::{End, Trace};
 use super::way::Notes;
 use crate::contexts::Kept;
 use crate::egress;
-use crate::leg::body::Body;
+use crate::leg::body::{Body, Meter};
 use crate::leg::h1::client::Reuse;
 use crate::leg::h1::malformed::Malformed;
 use crate::leg::h2_client::Slot;
 use crate::shard::Shard;
-use crate::stats::{AnswerClass, InboundPeerStats, Recorded, Side, UpstreamShardStats};
+use crate::stats::{AnswerClass, Found, InboundPeerStats, OfAhead, Recorded, Side, UpstreamShardStats};
 use crate::upstream::attempt::Attempt;
 use crate::upstream::share::Permit;
 
@@ -69,12 +70,23 @@ pub struct Record {
     pub trace: Option<Box<Trace>>,
     /// Where the way is asked for.
     pub notes: Option<Box<Notes>>,
-    received: Option<Rc<Cell<u64>>>,
+    received: Option<Rc<Meter>>,
     sent_bytes: u64,
     held: Held,
     /// The far sidecar refused it, to protect its app.
     shed: bool,
+    /// It was dialled ahead.
+    ahead: Option<Box<Ahead>>,
     ended: bool,
+}
+
+/// A tunnel that may never be used, and what is to be counted if it is.
+#[derive(Default)]
+struct Ahead {
+    /// A byte has gone through it.
+    under_way: Rc<Cell<bool>>,
+    audits: Vec<RuleId>,
+    allowed_by_default: bool,
 }
 
 impl Record {
@@ -98,7 +110,39 @@ impl Record {
             sent_bytes: 0,
             held: Held::default(),
             shed: false,
+            ahead: None,
             ended: false,
+        }
+    }
+
+    /// Nobody knows yet whether it is wanted: it is counted as a request only where bytes go through it, and as a refusal
+    /// never, since one that is wanted after all is asked for again. Nor does a drain wait for it before.
+    pub fn is_ahead(&mut self) {
+        // Without content it is no tunnel.
+        let Some(received) = &self.received else { return };
+        let ahead = Box::<Ahead>::default();
+        let (shard, under_way) = (Arc::clone(self.shard.stats.shard()), Rc::clone(&ahead.under_way));
+        shard.in_flight.decrement();
+        received.at_first(Box::new(move || {
+            shard.in_flight.increment();
+            under_way.set(true);
+        }));
+        self.ahead = Some(ahead);
+    }
+
+    /// An audited rule would have refused it.
+    pub fn audited(&mut self, rule: &RuleId) {
+        match &mut self.ahead {
+            Some(ahead) => ahead.audits.push(rule.clone()),
+            None => self.shard.stats.shard().audit_matches.increment(rule.as_str()),
+        }
+    }
+
+    /// The mesh's default lets it through.
+    pub fn allowed_by_default(&mut self) {
+        match &mut self.ahead {
+            Some(ahead) => ahead.allowed_by_default = true,
+            None => self.shard.stats.shard().allowed_by_default.increment(),
         }
     }
 
@@ -172,8 +216,16 @@ impl Record {
         self.shard.stats.shard().malformed_answers.increment(malformed.label());
     }
 
+    /// It is a tunnel to a port without `appProtocol`, and carries HTTP.
+    pub fn disguised(&self, port: &str) {
+        self.shard.stats.shard().found(Found::Disguised, port);
+    }
+
     pub fn sent(&mut self, bytes: usize) {
         self.sent_bytes += bytes as u64;
+        if let (Some(_), Some(received), 1..) = (&self.ahead, &self.received, bytes) {
+            received.begin();
+        }
     }
 
     pub fn end(mut self, outcome: Outcome) {
@@ -191,7 +243,26 @@ impl Record {
             Outcome::Abandoned => AnswerClass::Cancelled,
         };
         let shard = self.shard.stats.shard();
-        shard.in_flight.decrement();
+        if self.ahead.as_ref().is_none_or(|ahead| ahead.under_way.get()) {
+            shard.in_flight.decrement();
+        }
+        if let Some(ahead) = self.ahead.take() {
+            let outcome = match self.refusal {
+                Some(_) => OfAhead::Refused,
+                None if ahead.under_way.get() => OfAhead::Used,
+                None => OfAhead::Unused,
+            };
+            shard.was_ahead(self.side, outcome);
+            if outcome != OfAhead::Used {
+                return;
+            }
+            for rule in &ahead.audits {
+                shard.audit_matches.increment(rule.as_str());
+            }
+            if ahead.allowed_by_default {
+                shard.allowed_by_default.increment();
+            }
+        }
         if let Some((label, _)) = self.refusal {
             shard.refused(self.side, label);
         }
@@ -205,7 +276,7 @@ impl Record {
             peer.record(&Recorded {
                 class,
                 refused: self.refusal.is_some(),
-                bytes_received: self.received.as_ref().map_or(0, |received| received.get()),
+                bytes_received: self.received.as_ref().map_or(0, |received| received.bytes()),
                 bytes_sent: self.sent_bytes,
                 duration,
             });

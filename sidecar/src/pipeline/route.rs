@@ -9,7 +9,8 @@ use http::{HeaderValue, Uri};
 use http_body::Body as _;
 use rand::RngCore as _;
 
-use super::accept::{Cause, EXPLAIN, FORM, Form, HOPS, TARGET};
+use super::accept::wire::IS_AHEAD;
+use super::accept::{AHEAD, Cause, EXPLAIN, FORM, Form, HOPS, TARGET};
 use super::choose::{REDISPATCHES_MAX, Tried};
 use super::find::Found;
 use super::forward::{Deadline, Outgoing, Reply, RequestBody};
@@ -76,6 +77,9 @@ pub async fn route<'t>(
     fields.insert(&TARGET, backend.target.header.clone());
     fields.insert(&FORM, accepted.form.header());
     fields.insert(&HOPS, HeaderValue::from(u16::from(accepted.hops) + 1));
+    if accepted.ahead {
+        fields.insert(&AHEAD, IS_AHEAD);
+    }
     if accepted.explain {
         fields.insert(&EXPLAIN, HeaderValue::from_static("way"));
     }

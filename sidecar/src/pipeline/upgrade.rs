@@ -52,15 +52,16 @@ impl Tunnel {
 }
 
 /// Whether a port of `app_protocol` takes a request that asks for `tunnel`. What is opaque goes to ports that are declared
-/// so, and nothing else does: a tunnel into an HTTP port would carry requests past every rule about them.
+/// so, and nothing else does: a tunnel into an HTTP port would carry requests past every rule about them. A port of which
+/// nothing is declared takes both, and its tunnels are watched for requests.
 pub fn fits(tunnel: Option<Tunnel>, app_protocol: AppProtocol) -> Result<(), Rejection> {
     match (app_protocol, tunnel) {
-        (AppProtocol::Tcp, Some(Tunnel::Connect)) => Ok(()),
+        (AppProtocol::Tcp | AppProtocol::Detect, Some(Tunnel::Connect)) => Ok(()),
         (AppProtocol::Tcp, _) => Err(Rejection::MalformedRequest { why: "the port carries TCP, not HTTP" }),
-        (_, Some(Tunnel::Connect)) => {
-            Err(Rejection::MalformedRequest { why: "CONNECT leads only to ports whose appProtocol is tcp" })
-        }
-        (AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc, _) => Ok(()),
+        (_, Some(Tunnel::Connect)) => Err(Rejection::MalformedRequest {
+            why: "CONNECT leads only to ports whose appProtocol is tcp, or left out",
+        }),
+        (AppProtocol::Detect | AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc, _) => Ok(()),
     }
 }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 
-use super::{AnswerClass, ClassHistograms, Counter, Gauge, LabelledCounters, OTHER, StatsRegistry};
+use super::{
+    AnswerClass, ClassHistograms, Counter, Found, Gauge, LabelledCounters, OTHER, OfAhead, StatsRegistry,
+};
 
 /// Peers that a shard counts by name; the rest of each port is counted as [`OTHER`]. 256: a service called by more
 /// identities than that is an edge, and its callers are told apart by their own sidecars.
@@ -87,6 +89,10 @@ pub struct ShardStats {
     pub allowed_by_default: Counter,
     /// Requests that an audit rule matched, by the rule's id.
     pub audit_matches: LabelledCounters,
+    /// By the port, `namespace/name:port`.
+    detected: [LabelledCounters; Found::ALL.len()],
+    ahead_inbound: LabelledCounters,
+    ahead_outbound: LabelledCounters,
 }
 
 impl ShardStats {
@@ -98,6 +104,22 @@ impl ShardStats {
         match side {
             Side::Inbound => &self.refusals_inbound,
             Side::Outbound => &self.refusals_outbound,
+        }
+    }
+    /// What a connection to `port` speaks, or a tunnel to it carried.
+    pub fn found(&self, found: Found, port: &str) {
+        self.detected(found).increment(port);
+    }
+    pub fn detected(&self, found: Found) -> &LabelledCounters {
+        &self.detected[found.index()]
+    }
+    pub fn was_ahead(&self, side: Side, outcome: OfAhead) {
+        self.ahead(side).increment(outcome.label());
+    }
+    pub fn ahead(&self, side: Side) -> &LabelledCounters {
+        match side {
+            Side::Inbound => &self.ahead_inbound,
+            Side::Outbound => &self.ahead_outbound,
         }
     }
     pub fn accepted(&self, listener: Listener) -> u64 {

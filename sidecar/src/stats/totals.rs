@@ -10,8 +10,8 @@ use outrider_shared::session::{InboundTotals, LATENCY_BUCKETS};
 
 use super::registry::Held;
 use super::{
-    AnswerClass, ClassHistograms, EndpointShardStats, InboundPeerStats, LabelledCounters, LatencyHistogram,
-    Listener, OTHER, ShardStats, Side, UpstreamShardStats,
+    AnswerClass, ClassHistograms, EndpointShardStats, Found, InboundPeerStats, LabelledCounters,
+    LatencyHistogram, Listener, OTHER, ShardStats, Side, UpstreamShardStats,
 };
 
 /// A histogram summed over shards.
@@ -88,6 +88,18 @@ pub struct ShardTotals {
     pub plaintext_sources: Vec<LabelTotals>,
     pub allowed_by_default: u64,
     pub audit_matches: Vec<LabelTotals>,
+    pub detected: Vec<DetectedTotals>,
+    pub ahead_inbound: Vec<LabelTotals>,
+    pub ahead_outbound: Vec<LabelTotals>,
+}
+
+/// What was found out about connections to one port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DetectedTotals {
+    pub found: Found,
+    /// `namespace/name:port`.
+    pub port: String,
+    pub count: u64,
 }
 
 /// Everything in [`InboundPeerStats`].
@@ -206,6 +218,16 @@ pub(super) fn of_shards(shards: &[Arc<CachePadded<ShardStats>>]) -> ShardTotals 
         add_labels(&mut totals.plaintext_sources, &shard.plaintext_sources);
         totals.allowed_by_default += shard.allowed_by_default.get();
         add_labels(&mut totals.audit_matches, &shard.audit_matches);
+        add_labels(&mut totals.ahead_inbound, shard.ahead(Side::Inbound));
+        add_labels(&mut totals.ahead_outbound, shard.ahead(Side::Outbound));
+    }
+    for found in Found::ALL {
+        let mut ports = Vec::new();
+        for shard in shards {
+            add_labels(&mut ports, shard.detected(found));
+        }
+        let row = |of: LabelTotals| DetectedTotals { found, port: of.label, count: of.count };
+        totals.detected.extend(ports.into_iter().map(row));
     }
     totals
 }

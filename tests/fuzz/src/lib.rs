@@ -11,8 +11,26 @@ pub mod h1 {
     pub mod scan;
 }
 
+#[path = "../../../sidecar/src/leg/detect"]
+pub mod detect {
+    pub mod judge;
+    pub mod watch;
+}
+
+#[path = "../../../sidecar/src/pipeline/accept"]
+pub mod accept {
+    pub mod http2;
+    pub mod wire;
+}
+
 #[path = "../../../shared/src/ids.rs"]
 pub mod ids;
+#[path = "../../../shared/src/names.rs"]
+pub mod names;
+
+/// What the sidecar's sources call the crate that these two are of.
+extern crate self as outrider_shared;
+pub use ids::ServiceId;
 
 use h1::malformed::Malformed;
 use h1::scan::{Limits, Scanner};

@@ -9,8 +9,8 @@ use outrider_tests::loopback::{Block, port};
 use outrider_tests::process::Process;
 use outrider_tests::raw::recorder::Recorder;
 use outrider_tests::raw::script::Step;
-use outrider_tests::third_party;
 use outrider_tests::tools::ENVOY;
+use outrider_tests::{reference, third_party};
 use serde_json::{Value, json};
 
 use crate::judge::Ended;
@@ -112,21 +112,7 @@ async fn where_envoy_and_the_sidecar_differ_a_section_of_an_rfc_says_why() {
         }
     }
     assert!(lines.is_empty(), "{}:\n{}", lines.len(), lines.join("\n"));
-    hold(&reference(&tables, &ours, &theirs));
-}
-
-/// The reference page says so; `OUTRIDER_UPDATE_DOCS=1` writes it.
-fn hold(text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(REFERENCE);
-    if std::env::var_os("OUTRIDER_UPDATE_DOCS").is_some_and(|value| value == "1") {
-        std::fs::write(&path, text).unwrap();
-        return;
-    }
-    let there = std::fs::read_to_string(&path).unwrap_or_default();
-    for (number, (there, now)) in there.lines().zip(text.lines()).enumerate() {
-        assert_eq!(there, now, "line {} of {REFERENCE}: OUTRIDER_UPDATE_DOCS=1 writes it anew", number + 1);
-    }
-    assert_eq!(there.len(), text.len(), "{REFERENCE}: OUTRIDER_UPDATE_DOCS=1 writes it anew");
+    reference::hold(REFERENCE, &page(&tables, &ours, &theirs));
 }
 
 const INTRODUCTION: &str = "# HTTP/1.1, strictly
@@ -142,7 +128,7 @@ Envoy has `normalize_path`, `accept_http_10`, trailers, 100 header fields and a 
 defaults.
 ";
 
-fn reference(tables: &[(&str, Vec<Case>)], ours: &[Ended], theirs: &[Ended]) -> String {
+fn page(tables: &[(&str, Vec<Case>)], ours: &[Ended], theirs: &[Ended]) -> String {
     let mut text = INTRODUCTION.to_owned();
     let mut rows = ours.iter().zip(theirs);
     for (name, cases) in tables {

@@ -24,7 +24,22 @@ async fn processes() -> (Mesh, Pod, Pod) {
     let caller = mesh.pod("caller").in_process(&[]).start().await;
     let web = mesh.pod("web").app(port::APP, Speaks::Http1).in_process(&[]).start().await;
     caller.sidecar.sees("test/web", 1).await;
+    for pod in [&caller, &web] {
+        kept(pod).await;
+    }
     (mesh, caller, web)
+}
+
+/// Waits until the snapshot in force lies on disk: it is written once it is in force.
+async fn kept(pod: &Pod) {
+    wait::until("the snapshot in force is on disk", async || {
+        let in_force = pod.sidecar.snapshot().await?["snapshot"]["version"].clone();
+        let path = pod.sidecar.data_dir().join("version.json");
+        let text = std::fs::read(path).map_err(|error| error.to_string())?;
+        let mark: serde_json::Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        if mark["version"] == in_force { Ok(()) } else { Err(format!("{mark}, and in force {in_force}")) }
+    })
+    .await;
 }
 
 #[track_caller]
@@ -281,14 +296,16 @@ async fn a_snapshot_of_five_mebibytes_goes_through() {
         let parts: Vec<_> = parts.iter().map(String::as_str).collect();
         mesh.control.write_file(&format!("big-{file}.yaml"), &policy::documents(&parts));
     }
-    let policy: PolicyAnswer = wait::until("all files are in force", async || {
+    // Megabytes of YAML take an unoptimised build some seconds on an idle machine.
+    let reading = Duration::from_mins(2);
+    let policy: PolicyAnswer = wait::within(reading, "all files are in force", async || {
         let policy: PolicyAnswer = mesh.control.get("/v1/policy").await?;
         let files = policy.revision;
         if files > 1 && policy.problems.is_empty() { Ok(policy) } else { Err(format!("{policy:?}")) }
     })
     .await;
     assert!(policy.revision >= 2);
-    let length = wait::until("the whole of it is in force", async || {
+    let length = wait::within(reading, "the whole of it is in force", async || {
         let view = caller.sidecar.snapshot().await?;
         let length = view["snapshot"].to_string().len();
         if length > 5 << 20 { Ok(length) } else { Err(length.to_string()) }

@@ -1,7 +1,6 @@
 //! What a client from outside may ask of a sidecar, and what becomes of it past that.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Version};
@@ -168,14 +167,14 @@ async fn reset(at: SocketAddr, count: usize, world: &World) -> Result<(), h2::Er
         request.headers_mut().insert("x-app", "hold".parse().unwrap());
         let Ok((answer, mut stream)) = send.send_request(request, false) else { break };
         // Past the sidecar's own accept: what is reset before it is bounded by the codec.
-        let reached = wait::within(Duration::from_secs(2), "the app has it", async || {
+        wait::until("the app has it, or the connection has ended", async || {
             if world.web.app().begun() > begun || connection.is_finished() {
                 Ok(())
             } else {
-                Err(String::new())
+                Err("neither".to_owned())
             }
-        });
-        reached.await;
+        })
+        .await;
         stream.send_reset(h2::Reason::CANCEL);
         drop(answer);
     }

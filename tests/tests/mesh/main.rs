@@ -5,6 +5,7 @@ mod balance;
 mod bodies;
 mod control_plane;
 mod data_path;
+mod detection;
 mod edges;
 mod egress;
 mod headers;

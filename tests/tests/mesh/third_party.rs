@@ -9,8 +9,7 @@ use outrider_tests::call::Call;
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::Mesh;
 use outrider_tests::mesh::offline::Offline;
-use outrider_tests::third_party::{self, EnvoyHttp};
-use outrider_tests::{policy, process, tools, wait};
+use outrider_tests::{policy, process, third_party, tools, wait};
 use serde_json::{Value, json};
 
 use crate::data_path::Pair;
@@ -166,9 +165,7 @@ async fn every_kind_of_grpc_call_by_grpcio_passes_two_sidecars_with_its_trailers
 async fn an_envoy_as_client_reaches_apps_of_both_versions() {
     let Some(envoy) = tools::ENVOY.find() else { return };
     let pair = Pair::start().await;
-    for (name, speaks, client) in
-        [("one", EnvoyHttp::Http1, Speaks::Http1), ("two", EnvoyHttp::Http2, Speaks::Http2)]
-    {
+    for (name, speaks) in [("one", Speaks::Http1), ("two", Speaks::Http2)] {
         let folder = pair.mesh.folder().join(name);
         std::fs::create_dir(&folder).unwrap();
         let front = SocketAddr::new(pair.mesh.address(), port::APP);
@@ -179,7 +176,7 @@ async fn an_envoy_as_client_reaches_apps_of_both_versions() {
             let body = outrider_tests::pattern::Pattern::new(1_000_000);
             let call = Call::post(host, "/through?envoy=1", "")
                 .body(body)
-                .speaks(client)
+                .speaks(speaks)
                 .plan("bytes=2000000,status=201");
             let answer = wait::bounded("an answer", call.send(front)).await.unwrap();
             assert_eq!(
@@ -192,7 +189,7 @@ async fn an_envoy_as_client_reaches_apps_of_both_versions() {
             assert_eq!(seen.uri.path_and_query().unwrap().as_str(), "/through?envoy=1");
         }
         // Envoy itself says what it makes of a refusal: it passes it on as it is.
-        let answer = Call::get("nobody.test", "/").speaks(client).send(front).await.unwrap();
+        let answer = Call::get("nobody.test", "/").speaks(speaks).send(front).await.unwrap();
         assert_eq!(
             (answer.status.as_u16(), answer.header("proxy-status").contains("destination_not_found")),
             (502, true)
@@ -211,7 +208,7 @@ async fn an_envoy_as_app_answers_in_both_versions() {
     ]);
     let mesh = Mesh::start(&policy).await;
     let caller = mesh.pod("caller").start().await;
-    for (name, speaks) in [("web", EnvoyHttp::Http1), ("web2", EnvoyHttp::Http2)] {
+    for (name, speaks) in [("web", Speaks::Http1), ("web2", Speaks::Http2)] {
         let pod = mesh.pod(name).start().await;
         let folder = mesh.folder().join(name);
         std::fs::create_dir(&folder).unwrap();
@@ -252,8 +249,7 @@ async fn an_envoy_with_a_certificate_of_the_mesh_is_let_in_and_one_without_is_no
         let front = SocketAddr::new(offline.address(), port::APP);
         let tls = upstream_tls(&folder, credentials.as_ref());
         let _envoy =
-            third_party::envoy_proxy(&envoy, &folder, front, web.inbound(), EnvoyHttp::Http2, Some(tls))
-                .await;
+            third_party::envoy_proxy(&envoy, &folder, front, web.inbound(), Speaks::Http2, Some(tls)).await;
         let call = Call::get("web.test:8080", "/")
             .http2()
             .header("outrider-target", "test/web:8080")

@@ -86,6 +86,20 @@ impl Kind {
         }
     }
 
+    /// Reports what is wrong with the spec of a document of which no more can be known: one mistake hides no other.
+    pub(super) fn judge_spec(self, document: &Document<'_>, reader: &mut Reader<'_>) {
+        match self {
+            Self::MeshConfig => drop(read_spec::<MeshConfigSpec>(document, reader)),
+            Self::Service => drop(read_spec::<ServiceSpec>(document, reader)),
+            Self::HttpRoute => drop(read_spec::<HttpRouteSpec>(document, reader)),
+            Self::GrpcRoute => drop(read_spec::<GrpcRouteSpec>(document, reader)),
+            Self::AuthorizationPolicy => drop(read_spec::<AuthorizationPolicySpec>(document, reader)),
+            Self::TelemetryPolicy => drop(read_spec::<TelemetryPolicySpec>(document, reader)),
+            Self::BackendTrafficPolicy => drop(read_spec::<BackendTrafficPolicySpec>(document, reader)),
+            Self::XBackendTrafficPolicy => drop(read_spec::<XBackendTrafficPolicySpec>(document, reader)),
+        }
+    }
+
     /// The spec's part of the reference.
     pub fn shape(self, shapes: &mut Shapes) -> String {
         match self {
@@ -135,10 +149,15 @@ fn spec<'a, S: Raw>(
     reader: &mut Reader<'_>,
 ) -> Option<Entry<'a, S>> {
     let place = whole(document.root.mark);
+    let spec = read_spec(document, reader)?;
+    Some(Entry { file: document.file, place, metadata, spec })
+}
+
+fn read_spec<S: Raw>(document: &Document<'_>, reader: &mut Reader<'_>) -> Option<S> {
     let Some(node) = document.root.get("spec") else {
-        reader.report(place.mark, "spec", "`spec` is missing", "every document has it".to_owned());
+        let help = "every document has it".to_owned();
+        reader.report(document.root.mark, "spec", "`spec` is missing", help);
         return None;
     };
-    let spec = S::read(node, "spec", reader)?;
-    Some(Entry { file: document.file, place, metadata, spec })
+    S::read(node, "spec", reader)
 }

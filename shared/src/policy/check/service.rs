@@ -105,6 +105,14 @@ fn edges(
             let help = "give the port another appProtocol, or take the edge away".to_owned();
             checker.report(entry.file, &raw.target_port.place, message, help);
         }
+        if target.app_protocol == AppProtocol::Detect {
+            // Callers from outside choose the version of HTTP by themselves, over TLS by ALPN, whatever the app understands.
+            let message = format!(
+                "targetPort {target_port} has no appProtocol, and an edge must know what the app speaks"
+            );
+            let help = "give the port an appProtocol: http, http2 or grpc".to_owned();
+            checker.report(entry.file, &raw.target_port.place, message, help);
+        }
         let forwarded = match &raw.forwarded {
             Some(given) => mesh::forwarded(given, entry.file, checker),
             None => mesh.forwarded.clone(),
@@ -167,11 +175,12 @@ pub(super) fn port_number(read: u32) -> u16 {
     u16::try_from(read).expect("a port was read within its bounds")
 }
 
-fn app_protocol(word: AppProtocolWord) -> AppProtocol {
+fn app_protocol(word: Option<AppProtocolWord>) -> AppProtocol {
     match word {
-        AppProtocolWord::Http => AppProtocol::Http1,
-        AppProtocolWord::Http2 | AppProtocolWord::H2c => AppProtocol::Http2,
-        AppProtocolWord::Grpc => AppProtocol::Grpc,
-        AppProtocolWord::Tcp => AppProtocol::Tcp,
+        Some(AppProtocolWord::Http) => AppProtocol::Http1,
+        Some(AppProtocolWord::Http2 | AppProtocolWord::H2c) => AppProtocol::Http2,
+        Some(AppProtocolWord::Grpc) => AppProtocol::Grpc,
+        Some(AppProtocolWord::Tcp) => AppProtocol::Tcp,
+        None => AppProtocol::Detect,
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::ServiceId;
 use crate::authorization::{Action, AuthorizationPolicy, DefaultAuthorization, Mode};
 use crate::policy::model::{MeshSettings, Service};
-use crate::snapshot::{Egress, Mtls, PathNormalization, TrustedProxies};
+use crate::snapshot::{AppProtocol, Egress, Mtls, PathNormalization, TrustedProxies};
 
 /// Services that one warning names; the rest is a number.
 const NAMED_MAX: usize = 8;
@@ -45,6 +45,10 @@ pub(super) fn of(
     }
     for service in services.values() {
         let id = service.id();
+        let policies = authorization.get(id).map_or(&[][..], Vec::as_slice);
+        for port in service.ports().iter().filter(|port| port.app_protocol == AppProtocol::Detect) {
+            warnings.push(detected(id, port.port, policies));
+        }
         for port in service.ports().iter().filter(|port| port.mtls == Mtls::Permissive) {
             let port = port.port;
             warnings.push(format!(
@@ -63,6 +67,21 @@ pub(super) fn of(
         }
     }
     warnings
+}
+
+/// What it means that nobody has said what a port speaks.
+fn detected(id: &ServiceId, port: u16, policies: &[Arc<AuthorizationPolicy>]) -> String {
+    let mut enforced = policies.iter().filter(|policy| policy.mode == Mode::Enforce);
+    let names_operations = enforced.any(|policy| policy.rules.iter().any(|rule| !rule.to.is_empty()));
+    let tunnels = if names_operations {
+        "it is let in by no Allow rule with `to`, and refused by every Deny rule with `to`"
+    } else {
+        "whoever may call the service may open one"
+    };
+    format!(
+        "Service {id}, port {port}: no appProtocol: what is not HTTP is a tunnel, whose content no rule and no route sees: \
+         {tunnels}"
+    )
 }
 
 fn listed(services: &[&ServiceId]) -> String {

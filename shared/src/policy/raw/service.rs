@@ -32,8 +32,9 @@ record! {
         "port" port: Located<Int<1, 65535>>,
         /// Where the app listens; `port` where it is left out.
         "targetPort" target_port: Option<Int<1, 65535>>,
-        /// How the app is spoken to. Detecting it is not built yet, so it must be said.
-        "appProtocol" app_protocol: AppProtocolWord,
+        /// How the app is spoken to. Left out, each caller's first bytes tell: HTTP/1.1 and HTTP/2 are judged by request, anything
+        /// else is a tunnel, which no Allow rule with `to` lets in and every Deny rule with `to` refuses.
+        "appProtocol" app_protocol: Option<AppProtocolWord>,
         /// `Permissive`, of HTTP alone: plaintext is taken too, as principal `unauthenticated`, while callers move into the mesh. The
         /// service's where it is left out.
         "mtls" mtls: Option<Mtls>,

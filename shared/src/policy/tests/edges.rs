@@ -74,6 +74,34 @@ fn an_edge_ends_tls_with_the_certificates_that_it_names_and_believes_whom_it_nam
 }
 
 #[test]
+fn a_port_that_does_not_say_what_it_speaks_is_found_out_by_looking_and_warned_of() {
+    let authorization = "apiVersion: outrider.mesh/v1alpha1\nkind: AuthorizationPolicy\n\
+                         metadata: {name: b, namespace: shop}\nspec:\n  \
+                         targetRefs: [{group: \"\", kind: Service, name: b}]\n  action: Allow\n  \
+                         rules: [{to: [{http: {methods: [GET]}}]}]\n";
+    let text = [
+        mesh("defaultAuthorization: Deny, mtls: Permissive"),
+        service("a", "ports: [{port: 80}], mtls: Strict"),
+        service("b", "ports: [{port: 80}, {port: 81, appProtocol: tcp}]"),
+        authorization.to_owned(),
+    ];
+    let policy = policy_of(&text.concat());
+    let protocols =
+        |service| policy.service(&id(service)).unwrap().ports().iter().map(|port| port.app_protocol);
+    assert_eq!(protocols("shop/a").collect::<Vec<_>>(), [AppProtocol::Detect]);
+    assert_eq!(protocols("shop/b").collect::<Vec<_>>(), [AppProtocol::Detect, AppProtocol::Tcp]);
+    assert_eq!(
+        mtls_of(&policy, "shop/b"),
+        [Mtls::Permissive, Mtls::Strict],
+        "its HTTP is taken in plaintext"
+    );
+    let [open, guarded, _] = policy.warnings() else { panic!("{:?}", policy.warnings()) };
+    assert!(open.starts_with("Service shop/a, port 80: no appProtocol"), "{open}");
+    assert!(open.ends_with("whoever may call the service may open one"), "{open}");
+    assert!(guarded.contains("let in by no Allow rule with `to`"), "{guarded}");
+}
+
+#[test]
 fn what_is_less_safe_than_the_default_is_warned_of() {
     let text = [
         mesh("defaultAuthorization: AllowSameTrustDomain, egress: Allow, pathNormalization: None"),

@@ -72,6 +72,22 @@ fn a_report_deep_in_a_file_shows_its_own_line() {
 }
 
 #[test]
+fn a_report_in_a_line_that_is_too_long_to_show_shows_what_stands_around_it() {
+    let long = "x".repeat(100_000);
+    let text = format!(
+        "apiVersion: outrider.mesh/v1alpha1\nkind: Service\nmetadata: {{name: x, namespace: shop}}\n\
+         spec: {{serviceAccount: {long}, ports: [{{port: 80, appProtocol: htp}}]}} # {long}\n"
+    );
+    let shown = load_text(&text).unwrap_err().graphical(Color::Never);
+    assert!(shown.len() < 20_000, "{} bytes", shown.len());
+    let lines: Vec<&str> = shown.lines().collect();
+    let at = lines.iter().position(|line| line.contains("appProtocol: htp")).expect("the place is shown");
+    let mark = |line: &str, sign: &str| line.find(sign).map(|byte| line[..byte].chars().count());
+    assert_eq!(mark(lines[at], "htp"), mark(lines[at + 1], "▲"), "{shown}");
+    assert!(lines[at].contains("│ …xxx") && lines[at].ends_with("xxx…"), "{shown}");
+}
+
+#[test]
 fn problems_are_data_too() {
     let problems = load_text("apiVersion: outrider.mesh/v1alpha1\nkind: Servise\n").unwrap_err();
     let json = serde_json::to_value(problems.list()).unwrap();

@@ -19,7 +19,7 @@ use crate::leg::h1::client::{H1Error, H1Pool, ask_upgrade};
 use crate::leg::interim::Interim;
 use crate::leg::pump::Pump;
 use crate::mesh::{CONNECT_MAX, ConnectError};
-use crate::pipeline::accept::{HOPS, WAY, XFCC};
+use crate::pipeline::accept::{Form, HOPS, WAY, XFCC};
 use crate::pipeline::admit::AdmittedToApp;
 use crate::pipeline::find::FoundPort;
 use crate::pipeline::identify::{InboundConnection, WayIn};
@@ -61,11 +61,20 @@ pub async fn to_app(
     let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
     let (tunnel, form) = (accepted.tunnel, accepted.form);
     let mut handshake = None;
+    let app_protocol = spoken(local.app_protocol, tunnel, form);
     let mut answered = {
         // Pinned here, so that `within` has no copy of it: a future is as large as everything that it may hold.
         let attempt = std::pin::pin!(async {
-            match local.app_protocol {
-                AppProtocol::Tcp => over_tcp(&app.h1, local.target_port).await,
+            match app_protocol {
+                AppProtocol::Tcp | AppProtocol::Detect => {
+                    let mut opened = over_tcp(&app.h1, local.target_port).await;
+                    if let (AppProtocol::Detect, Ok((answer, _)), Some(pump)) =
+                        (local.app_protocol, &mut opened, &mut body)
+                    {
+                        pump.body_mut().watch(&local.name, answer.body_mut());
+                    }
+                    opened
+                }
                 AppProtocol::Http1 => {
                     if tunnel.is_some() {
                         handshake =
@@ -127,7 +136,7 @@ pub async fn to_app(
         fields.insert(&WAY, way::inbound(&identified.principal, local.target_port, sent_at));
     }
     if let Some(tunnel) = tunnel {
-        let opened = opens(&response, local.app_protocol);
+        let opened = opens(&response, app_protocol);
         if let (true, Some(handshake)) = (opened, handshake) {
             handshake.finish(response.headers_mut()).map_err(refused)?;
         }
@@ -165,10 +174,20 @@ fn keep_context(from: &InboundConnection, urgency: &Urgency, fields: &mut Header
     Some(kept)
 }
 
+/// How the app is spoken to: where nothing is declared, as the caller spoke.
+fn spoken(declared: AppProtocol, tunnel: Option<Tunnel>, form: Form) -> AppProtocol {
+    match (declared, tunnel, form) {
+        (AppProtocol::Detect, Some(Tunnel::Connect), _) => AppProtocol::Detect,
+        (AppProtocol::Detect, _, Form::Http10 | Form::Http11) => AppProtocol::Http1,
+        (AppProtocol::Detect, _, Form::Http2) => AppProtocol::Http2,
+        (AppProtocol::Http1 | AppProtocol::Http2 | AppProtocol::Grpc | AppProtocol::Tcp, ..) => declared,
+    }
+}
+
 /// Whether the app's answer to an upgrade makes the connection a tunnel.
 fn opens(response: &Response<Body>, app_protocol: AppProtocol) -> bool {
     match app_protocol {
-        AppProtocol::Tcp => true,
+        AppProtocol::Tcp | AppProtocol::Detect => true,
         AppProtocol::Http1 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
         AppProtocol::Http2 | AppProtocol::Grpc => response.status().is_success(),
     }

@@ -1,5 +1,6 @@
 //! Reads `host[:port]` into the key of a service, without allocating.
 
+use crate::pipeline::accept::wire::port;
 use crate::pipeline::rejection::Rejection;
 
 /// The longest host that DNS allows, in bytes (RFC 1035, section 2.3.4).
@@ -44,10 +45,4 @@ pub(super) fn parse<'a>(
         .filter(|shorter| shorter.contains('.'))
         .unwrap_or(absolute);
     Ok(Asked { service, port })
-}
-
-/// A port in decimal, digits only; port 0 is none.
-pub(super) fn port(given: &str) -> Option<u16> {
-    let digits = given.bytes().all(|byte| byte.is_ascii_digit());
-    given.parse().ok().filter(|port| digits && *port != 0)
 }

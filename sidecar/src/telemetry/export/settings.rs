@@ -155,6 +155,7 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
         };
         let (name, given) =
             self.either(TRACES_ENDPOINT, ENDPOINT).unwrap_or_else(|| (ENDPOINT, default.to_owned()));
+        let bad = malformed(name, &given, "a URL, as http://collector:4318");
         let full = match protocol {
             Protocol::HttpProtobuf if name == ENDPOINT => {
                 format!("{}/v1/traces", given.trim_end_matches('/'))
@@ -167,7 +168,7 @@ impl<F: Fn(&'static str) -> Option<String>> Variables<F> {
             matches!(uri.scheme_str(), Some("http" | "https"))
                 && uri.host().is_some_and(|host| !host.is_empty())
         });
-        if legal { Ok(full) } else { Err(malformed(name, &full, "a URL, as http://collector:4318")) }
+        if legal { Ok(full) } else { Err(bad) }
     }
 
     /// Files are looked at when the exporter starts, not here.

@@ -87,6 +87,16 @@ pub(super) static ALLOWED_BY_DEFAULT: Family = counter(
 );
 pub(super) static AUDIT_MATCHES: Family =
     counter("outrider_authorization_audit_matches", &["rule"], "Requests that an Audit rule matched");
+pub(super) static DETECTED: Family = counter(
+    "outrider_detected_connections",
+    &["port", "verdict"],
+    "Connections of the app to ports without appProtocol, by what they speak; tunnels to such a port that carried HTTP",
+);
+pub(super) static TUNNELS_AHEAD: Family = counter(
+    "outrider_tunnels_ahead",
+    &["side", "outcome"],
+    "Tunnels to ports without appProtocol that were dialled before anybody had spoken; counted as requests only where used",
+);
 pub(super) static CONNECTIONS_OPEN: Family =
     gauge("outrider_connections_open", &["listener"], "Connections that are open");
 pub(super) static CONNECTIONS_ACCEPTED: Family =

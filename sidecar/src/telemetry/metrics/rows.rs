@@ -159,7 +159,7 @@ fn of_peers(scrape: &Scrape) -> [Rows; 3] {
     ]
 }
 
-fn of_shards(scrape: &Scrape) -> [Rows; 9] {
+fn of_shards(scrape: &Scrape) -> [Rows; 11] {
     let shards = &scrape.shards;
     let labelled = |counts: &[LabelTotals]| -> Vec<Row> {
         counts.iter().map(|of| row([&of.label], Value::Counter(of.count))).collect()
@@ -174,6 +174,10 @@ fn of_shards(scrape: &Scrape) -> [Rows; 9] {
     refused.extend(paired(Side::Outbound.label(), &shards.refusals_outbound));
     let mut malformed = paired("request", &shards.malformed_requests);
     malformed.extend(paired("answer", &shards.malformed_answers));
+    let mut ahead = paired(Side::Inbound.label(), &shards.ahead_inbound);
+    ahead.extend(paired(Side::Outbound.label(), &shards.ahead_outbound));
+    let detected = shards.detected.iter();
+    let detected = detected.map(|of| row([&of.port, of.found.label()], Value::Counter(of.count))).collect();
     [
         (&name::REFUSALS, refused),
         (&name::MALFORMED, malformed),
@@ -181,6 +185,8 @@ fn of_shards(scrape: &Scrape) -> [Rows; 9] {
         (&name::EDGE_TLS_FAILURES, labelled(&shards.edge_handshake_failures)),
         (&name::ALLOWED_BY_DEFAULT, vec![row([], Value::Counter(shards.allowed_by_default))]),
         (&name::AUDIT_MATCHES, labelled(&shards.audit_matches)),
+        (&name::DETECTED, detected),
+        (&name::TUNNELS_AHEAD, ahead),
         (&name::CONNECTIONS_OPEN, listeners(|of| level(of.open))),
         (&name::CONNECTIONS_ACCEPTED, listeners(|of| Value::Counter(of.accepted))),
         (

@@ -8,7 +8,7 @@ use outrider_shared::session::EndpointView;
 use super::families::{Family, Kind};
 use super::rows::{Row, Value, fold};
 use super::*;
-use crate::stats::{AnswerClass, Listener, Recorded, ShardRecorder, Side, StatsRegistry};
+use crate::stats::{AnswerClass, Found, Listener, OfAhead, Recorded, ShardRecorder, Side, StatsRegistry};
 
 /// A sidecar that has seen a little of everything.
 fn a_scrape() -> Scrape {
@@ -32,6 +32,8 @@ fn a_scrape() -> Scrape {
     shard.shard().malformed_answers.increment("status_line");
     shard.shard().plaintext_sources.increment("10.9.8.7");
     shard.shard().audit_matches.increment("AuthorizationPolicy/orders-audit#0");
+    shard.shard().found(Found::ServerFirst, "shop/mail:25");
+    shard.shard().was_ahead(Side::Outbound, OfAhead::Used);
     let endpoint = |address: &str, state: &str| EndpointView {
         address: address.to_owned(),
         state: state.to_owned(),
@@ -227,6 +229,8 @@ fn the_names_are_the_golden_ones() {
         "outrider_edge_tls_handshake_failures{reason}",
         "outrider_authorization_allowed_by_default{}",
         "outrider_authorization_audit_matches{rule}",
+        "outrider_detected_connections{port,verdict}",
+        "outrider_tunnels_ahead{side,outcome}",
         "outrider_connections_open{listener}",
         "outrider_connections_accepted{listener}",
         "outrider_connections_cut{reason}",
@@ -301,6 +305,8 @@ fn reference() -> String {
         writeln!(text, "| `{}{suffix}` | {kind} | {labels} | {} |", family.name, family.help).unwrap();
     }
     let listeners = quoted(Listener::ALL.map(Listener::label));
+    let verdicts = quoted(Found::ALL.map(Found::label));
+    let ahead = quoted(OfAhead::ALL.map(OfAhead::label));
     let sides = quoted(Side::ALL.map(Side::label));
     let classes = quoted(AnswerClass::ALL.map(AnswerClass::label));
     write!(
@@ -308,14 +314,15 @@ fn reference() -> String {
         "\n## Labels\n\n\
          | label | values |\n|---|---|\n\
          | `service` | the service beside the sidecar, `namespace/name` |\n\
-         | `port` | the port that callers asked for |\n\
+         | `port` | the port that callers asked for; of connections found out about, `namespace/name:port` |\n\
          | `peer` | a SPIFFE ID, `external`, `unauthenticated`, or `_other`: a shard tells 256 apart |\n\
          | `upstream` | `namespace/name` or `egress` outbound, `inbound:port` inbound |\n\
          | `side` | {sides} |\n\
          | `listener` | {listeners} |\n\
          | `class` | how the request ended: {classes} |\n\
          | `certificate` | by which `--edge-certificate` and policy call it |\n\
-         | `outcome` | `loaded`, `refused` |\n\n\
+         | `verdict` | what connections turned out to be: {verdicts} |\n\
+         | `outcome` | of files `loaded`, `refused`; of tunnels {ahead} |\n\n\
          `grpc_failed` are the gRPC statuses `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `UNIMPLEMENTED`, \
          `INTERNAL`, `UNAVAILABLE` and `DATA_LOSS`; `grpc_refused` are the others but `OK`. `aborted` is an answer that \
          broke off or never came. Failures are `5xx`, `grpc_failed` and `aborted`.\n",
