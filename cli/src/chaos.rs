@@ -79,20 +79,18 @@ pub struct RunArgs {
 pub async fn run(chaos: Chaos) -> anyhow::Result<()> {
     match chaos {
         Chaos::List(ListArgs { output }) => list(output),
-        Chaos::Run(args) => until_interrupted(run_all(&args)).await,
-        Chaos::Experiment(args) => until_interrupted(experiment::run(&args)).await,
-        Chaos::Part { plan } => outrider_chaos::trial::work(&plan).await,
-    }
-}
-
-/// What the work has started ends with its future.
-async fn until_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::select! {
-        done = work => done,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.context("waiting for Ctrl-C")?;
-            bail!("interrupted")
+        Chaos::Run(args) => {
+            tokio::select! {
+                done = run_all(&args) => done,
+                interrupted = tokio::signal::ctrl_c() => {
+                    interrupted.context("waiting for Ctrl-C")?;
+                    // What the experiment has started ended with its future.
+                    bail!("interrupted")
+                }
+            }
         }
+        Chaos::Experiment(args) => experiment::run(&args).await,
+        Chaos::Part { plan } => outrider_chaos::trial::work(&plan).await,
     }
 }
 
@@ -204,3 +202,6 @@ fn write(out: &Path, report: &Report) -> anyhow::Result<()> {
     eprintln!("Wrote {}.", path.display());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ const CALLS: u8 = 5;
 const ATTEMPTS: u32 = 3;
 const PATIENCE: Duration = Duration::from_secs(5);
 const LENGTH: Duration = Duration::from_secs(10);
+/// Before anything fails, and not counted: what learns (limits, latencies) learns from a leaf that is well.
+const WARM_UP: Duration = Duration::from_secs(5);
 /// Ten times the least rate of a retry budget (GEP-3388: 10 a second), so that its share decides.
 const ROOTS_PER_SECOND: f64 = 100.0;
 /// Each becomes 3^5 at the leaf.
@@ -95,13 +97,16 @@ async fn one(world: &mut World<'_>, stage: &Stage<'_>, kind: Forwards) -> anyhow
         System::Unprotected => (UNPROTECTED_ROOTS_PER_SECOND, ATTEMPTS - 1),
         _ => (ROOTS_PER_SECOND, 0),
     };
-    let load = Kind { phases: vec![Phase::new(length, rate)], patience: PATIENCE, retries, field: None };
+    let load =
+        |length| Kind { phases: vec![Phase::new(length, rate)], patience: PATIENCE, retries, field: None };
+    let warm_up = stage.setting.time_at_least(WARM_UP, Duration::from_secs(1));
+    world.load(world.streams(&[load(warm_up)]), &[]).await?;
     world.order(Order::Fail(FAILING)).await?;
-    let samples = world.load(world.streams(std::slice::from_ref(&load)), &[]).await?;
+    let samples = world.load(world.streams(&[load(length)]), &[]).await?;
     let success = Bins::of(&samples, PATIENCE, length).share(Duration::ZERO, length);
     world.order(Order::Fail(1.0)).await?;
     let before = world.count().await?.arrived;
-    let samples = world.load(world.streams(&[load]), &[]).await?;
+    let samples = world.load(world.streams(&[load(length)]), &[]).await?;
     let arrived = world.count().await?.arrived.saturating_sub(before);
     Ok(Seen { kind, load: times(arrived, &samples), success })
 }

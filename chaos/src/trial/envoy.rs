@@ -1,7 +1,8 @@
 //! A real Envoy beside each app: where it is found, and how it is set.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,8 +27,15 @@ pub fn find() -> Result<PathBuf, String> {
     let given = env::var_os(VARIABLE).filter(|given| !given.is_empty()).map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = || env::split_paths(&path).map(|folder| folder.join("envoy"));
-    let found = given.into_iter().chain(on_path()).find(|path| path.is_file());
+    let found = given.into_iter().chain(on_path()).find(|path| is_program(path));
     found.ok_or_else(|| format!("there is no envoy on PATH, and {VARIABLE} names none"))
+}
+
+/// Itself, not a script that starts it, as pip's does: that one can be ended without its Envoy.
+fn is_program(path: &Path) -> bool {
+    let mut begins = [0; 2];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut begins));
+    read.is_ok() && begins != *b"#!"
 }
 
 /// The process beside one app.

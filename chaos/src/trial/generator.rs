@@ -81,7 +81,7 @@ async fn collect(under_way: &mut JoinSet<Sample>, samples: &mut Vec<Sample>) {
     while let Some(sample) = under_way.join_next().await {
         samples.extend(sample);
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn request(source: Arc<Source>, begun: Instant, sample: Sample) -> Sample {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::backend::{Capacity, Order};
-use super::bins::Bins;
-use super::outcome::{Bar, Run, time};
+use super::bins::{Bins, RECOVERED};
+use super::outcome::{Bar, Run, percent, time};
 use super::plot::Panel;
 use super::policy::Route;
 use super::schedule::Phase;
@@ -60,8 +60,9 @@ pub async fn run(stage: &Stage<'_>) -> anyhow::Result<Run> {
     for cell in &cells {
         let seen = one(&mut world, *cell, watched).await?;
         in_time += usize::from(seen.recovery.is_some_and(|recovery| recovery <= RECOVERY_MAX));
-        stuck += usize::from(seen.recovery.is_none());
-        let found = seen.recovery.map_or_else(|| "stuck".to_owned(), time);
+        // What was not well before shows nothing of the trigger.
+        stuck += usize::from(seen.recovery.is_none() && seen.was_well());
+        let found = seen.found();
         stage.tell(&format!("{} s without {:.0} %: {found}", cell.seconds, cell.share * 100.0));
         figures.push((format!("{} s without {:.0} % of the CPU", cell.seconds, cell.share * 100.0), found));
         if let Some(panel) = SHARES.iter().position(|share| (share - cell.share).abs() < 1e-9) {
@@ -90,8 +91,24 @@ pub async fn run(stage: &Stage<'_>) -> anyhow::Result<Run> {
 }
 
 struct Seen {
+    /// The share that was good before the trigger.
+    before: Option<f64>,
     /// `None`: not while it was watched.
     recovery: Option<Duration>,
+}
+
+impl Seen {
+    fn was_well(&self) -> bool {
+        self.before.is_some_and(|share| share >= RECOVERED)
+    }
+
+    fn found(&self) -> String {
+        let found = self.recovery.map_or_else(|| "stuck".to_owned(), time);
+        match self.before.filter(|_| !self.was_well()) {
+            Some(before) => format!("{found} (only {} was good before)", percent(before)),
+            None => found,
+        }
+    }
 }
 
 async fn one(world: &mut World<'_>, cell: Cell, watched: Duration) -> anyhow::Result<Seen> {
@@ -108,7 +125,7 @@ async fn one(world: &mut World<'_>, cell: Cell, watched: Duration) -> anyhow::Re
     let bins = Bins::of(&samples, PATIENCE * 2, end);
     world.order(Order::Clear).await?;
     tokio::time::sleep(PAUSE).await;
-    Ok(Seen { recovery: bins.recovery(over, end) })
+    Ok(Seen { before: bins.share(Duration::ZERO, STEADY), recovery: bins.recovery(over, end) })
 }
 
 pub fn panels() -> Vec<Panel> {

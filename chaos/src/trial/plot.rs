@@ -129,11 +129,14 @@ struct Frame {
 
 impl Frame {
     fn new(panel: &Panel, lines: &[Vec<(f64, f64)>], top: f64) -> Self {
-        let all = || lines.iter().flatten();
-        let most = |values: &mut dyn Iterator<Item = f64>| values.fold(f64::NEG_INFINITY, f64::max);
-        let least = all().map(|(x, _)| *x).fold(f64::INFINITY, f64::min);
-        let most_x = most(&mut all().map(|(x, _)| *x));
-        let most_y = most(&mut all().map(|(_, y)| *y).chain(panel.level));
+        let finite = || lines.iter().flatten().filter(|(_, y)| y.is_finite());
+        let xs = || {
+            let ends = panel.shaded.iter().flat_map(|(from, to)| [*from, *to]);
+            finite().chain(&panel.asked).map(|(x, _)| *x).chain(ends)
+        };
+        let least = xs().fold(f64::INFINITY, f64::min);
+        let most_x = xs().fold(f64::NEG_INFINITY, f64::max);
+        let most_y = finite().map(|(_, y)| *y).chain(panel.level).fold(f64::NEG_INFINITY, f64::max);
         // A line that begins near nothing is shown from there; one point has room on both sides.
         let x = match () {
             () if !least.is_finite() => (0.0, 1.0),
@@ -189,17 +192,21 @@ impl Frame {
     }
 
     fn line(&self, out: &mut String, points: &[(f64, f64)], colour: &str, dashes: &str) {
-        if points.is_empty() {
-            return;
+        // Where nothing was measured there is no line.
+        for points in points.split(|(_, y)| !y.is_finite()).filter(|points| !points.is_empty()) {
+            let place = |(x, y): &(f64, f64)| format!("{:.1},{:.1}", self.at_x(*x), self.at_y(*y));
+            let mut path: Vec<String> = points.iter().map(place).collect();
+            if let [only] = path.as_slice() {
+                // A line of one point shows with its round ends.
+                path.push(only.clone());
+            }
+            let _ = writeln!(
+                out,
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" \
+                 stroke-linecap=\"round\" stroke-dasharray=\"{dashes}\"/>",
+                path.join(" ")
+            );
         }
-        let path: Vec<String> =
-            points.iter().map(|(x, y)| format!("{:.1},{:.1}", self.at_x(*x), self.at_y(*y))).collect();
-        let _ = writeln!(
-            out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.6\" \
-             stroke-dasharray=\"{dashes}\"/>",
-            path.join(" ")
-        );
     }
 
     fn axes(&self, out: &mut String, panel: &Panel) {

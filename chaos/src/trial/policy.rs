@@ -65,7 +65,7 @@ fn http_route(name: &str, Route { timeout, attempts }: Route) -> String {
 }
 
 /// How a backend is protected by a system that runs on our sidecars. The lines that are compared have the product's own
-/// bounds, and differ in order alone; only CoDel has a longer wait, since it is to judge that itself.
+/// bounds, and differ in order alone; only `CoDel` has a longer wait, since it is to judge that itself.
 pub fn server(system: System) -> String {
     let line = |order: &str, drop: &str, wait: &str| {
         format!("{{queue: {{maxDepth: 256, maxWait: {wait}, order: {order}, drop: {drop}, fairBy: None}}}}")

@@ -135,8 +135,8 @@ async fn by_class(world: &mut World<'_>, stage: &Stage<'_>) -> anyhow::Result<By
             BULK,
             vec![
                 Phase::new(joined, 0.0),
-                Phase::new(risen - joined, each * BULK_LOAD),
-                Phase::new(end - risen, each * BULK_LOAD * RISE),
+                Phase::new(risen.saturating_sub(joined), each * BULK_LOAD),
+                Phase::new(end.saturating_sub(risen), each * BULK_LOAD * RISE),
             ],
         ),
     ];
@@ -167,7 +167,7 @@ async fn by_peer(world: &mut World<'_>, stage: &Stage<'_>) -> anyhow::Result<ByP
     let Times { risen, end, .. } = Times::of(stage.setting);
     let each = CAPACITY.per_second() * PEERS_LOAD / f64::from(CLIENTS);
     let kind = |after| Kind {
-        phases: vec![Phase::new(risen, each), Phase::new(end - risen, after)],
+        phases: vec![Phase::new(risen, each), Phase::new(end.saturating_sub(risen), after)],
         patience: PATIENCE,
         retries: 0,
         field: None,

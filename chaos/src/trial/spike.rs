@@ -37,7 +37,7 @@ pub async fn run(stage: &Stage<'_>) -> anyhow::Result<Run> {
     let mut world = stage.world(&stage.folder, topology, route, Apps::backend(CAPACITY), None).await?;
     let each = CAPACITY.per_second() / f64::from(CLIENTS);
     let kind = Kind {
-        phases: vec![Phase::new(step, each * BEFORE), Phase::new(end - step, each * AFTER)],
+        phases: vec![Phase::new(step, each * BEFORE), Phase::new(end.saturating_sub(step), each * AFTER)],
         patience: PATIENCE,
         retries: 0,
         field: None,

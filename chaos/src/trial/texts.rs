@@ -61,7 +61,8 @@ impl Trial {
             }
             Self::Amplification => {
                 "A client and five services in a chain: five calls one after another, each of which may be tried three times. \
-                 The last service is told to answer 503, to every tenth request and then to all. The apps in between pass \
+                 The last service answers well for 5 s, is then told to answer 503 to a tenth of the requests, and then to all, \
+                 for 10 s each. The apps in between pass \
                  on `outrider-*` fields and trace context, or `traceparent` alone, or nothing. Load at the leaf is what \
                  arrives there over what the client asked for. 100 requests a second, so that the share of a retry budget \
                  and not its least rate decides; 5 a second without protection, where each becomes 243."

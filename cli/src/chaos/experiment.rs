@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -17,6 +18,8 @@ use crate::screen::{Output, Screen};
 
 /// What `--quick` means: a tenth of the time, where a phase bears that.
 const QUICK: f64 = 0.1;
+/// For the kernel to end some dozens of processes that were killed, so that none writes any more.
+const KILLED_AFTER: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -86,7 +89,7 @@ struct Listed {
     systems: Vec<System>,
 }
 
-/// May be cancelled: what it has started ends with the future.
+/// Until it is done, or Ctrl-C, which leaves nothing behind.
 pub async fn run(args: &ExperimentArgs) -> anyhow::Result<()> {
     let trials = match args.name {
         Some(Asked::List) => return list(args.output),
@@ -97,7 +100,16 @@ pub async fn run(args: &ExperimentArgs) -> anyhow::Result<()> {
     child::raise_open_files();
     fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
     let data = DataDir::open("experiment", false)?;
-    let outcome = run_all(&trials, args, &data).await;
+    let outcome = tokio::select! {
+        outcome = run_all(&trials, args, &data) => outcome,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.context("waiting for Ctrl-C")?;
+            // What it had started was killed with its future, and is gone in a moment.
+            tokio::time::sleep(KILLED_AFTER).await;
+            data.close(false)?;
+            bail!("interrupted")
+        }
+    };
     match outcome {
         Ok(troubles) => {
             data.close(false)?;

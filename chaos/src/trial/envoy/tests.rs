@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::config;
+use super::{config, is_program};
 use crate::trial::policy::Route;
 use crate::trial::topology::Topology;
 
@@ -22,4 +22,15 @@ fn every_placeholder_is_filled_in_and_the_result_is_yaml() {
         assert!(text.contains("timeout: \"1.500s\""), "{text}");
         assert!(text.contains("num_retries: 2\n"), "{text}");
     }
+}
+
+#[test]
+fn a_script_that_would_start_an_envoy_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("envoy");
+    for (bytes, expected) in [(b"\x7fELF".as_slice(), true), (b"#!/usr/bin/python3\n", false), (b"", false)] {
+        std::fs::write(&path, bytes).expect("the folder is writable");
+        assert_eq!(is_program(&path), expected);
+    }
+    assert!(!is_program(&folder.path().join("missing")));
 }

@@ -30,12 +30,12 @@ fn a_plot_is_well_formed_whatever_its_words_and_numbers_are() {
     ];
     let lines = [
         vec![vec![(0.0, 0.0), (1.0, 280.0), (9.5, 300.0)], vec![(1.0, 243.0), (2.0, 0.0)], vec![]],
-        vec![vec![(3.0, 7.0)], vec![(1.0, 1.2), (2.0, 0.01)]],
+        vec![vec![(3.0, 7.0), (4.0, f64::NAN), (5.0, 6.0)], vec![(1.0, 1.2), (2.0, 0.01)]],
     ];
     let curves = [Curve { name: "ours", panels: &lines[0] }, Curve { name: "a<b", panels: &lines[1] }];
     let text = svg("retry-storm & co", &panels, &curves);
     assert_well_formed(&text);
-    assert_eq!(text.matches("<polyline").count(), 4);
+    assert_eq!(text.matches("<polyline").count(), 5, "a line is broken where nothing was measured");
     assert!(text.contains("a&lt;b") && text.contains("Goodput &amp; &lt;more&gt;"), "{text}");
     assert_well_formed(&svg("empty", &[Panel::new("a", "b", "c")], &[]));
 }

@@ -26,6 +26,20 @@ fn the_products_defaults_protect_where_nothing_is_to_differ() {
     assert!(route["spec"]["rules"][0]["retry"].is_null());
 }
 
+/// As the control plane takes it: every policy of every system, for both shapes.
+#[test]
+fn whatever_is_written_here_is_policy() {
+    let star = Topology::star(17, 20);
+    let servers: Vec<String> = System::ALL.map(server).into_iter().chain([classes(&star)]).collect();
+    for topology in [&star, &Topology::chain(17, 5)] {
+        for (server, attempts) in servers.iter().flat_map(|server| [(server, 1), (server, 3)]) {
+            let text = policy(topology, Route { timeout: Duration::from_millis(100), attempts }, server);
+            let loaded = outrider_shared::policy::load(vec![("trial.yaml".to_owned(), text.clone())]);
+            assert!(loaded.is_ok(), "{:?} in {text}", loaded.err());
+        }
+    }
+}
+
 #[test]
 fn each_system_of_one_runtime_has_a_policy_of_its_own() {
     let topology = Topology::star(17, 1);

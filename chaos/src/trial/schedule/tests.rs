@@ -36,7 +36,7 @@ fn a_constant_rate_leaves_the_same_gap() {
     let dues = dues(Arrivals::Constant, &[Phase::new(SECOND, 100.0)], Random::new(3));
     assert_eq!(dues.len(), 100);
     for pair in dues.windows(2) {
-        let gap = (pair[1] - pair[0]).as_micros();
+        let gap = pair[1].abs_diff(pair[0]).as_micros();
         assert!((9_999..=10_001).contains(&gap), "{gap} us");
     }
 }
@@ -46,7 +46,7 @@ fn a_poisson_rate_holds_on_average_and_its_gaps_vary_as_they_ought_to() {
     let dues = dues(Arrivals::Poisson, &[Phase::new(SECOND * 100, 100.0)], Random::new(5));
     // 10,000 are expected, with a deviation of 100: four of them on each side.
     assert!((9_600..=10_400).contains(&dues.len()), "{}", dues.len());
-    let gaps: Vec<f64> = dues.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+    let gaps: Vec<f64> = dues.windows(2).map(|pair| pair[1].abs_diff(pair[0]).as_secs_f64()).collect();
     let count = f64::from(u32::try_from(gaps.len()).expect("some thousands"));
     let mean = gaps.iter().sum::<f64>() / count;
     let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / count;

@@ -24,11 +24,7 @@ fn a_late_timer_costs_no_capacity() {
         station.arrive(job, Duration::ZERO);
     }
     // Looked at once in 35 ms, as on a loaded machine: after a second all hundred are done all the same.
-    let ended: usize = (1..)
-        .map(|look| MS * 35 * look)
-        .take_while(|at| *at <= MS * 1_015)
-        .map(|at| station.handle_timeout(at).len())
-        .sum();
+    let ended: usize = (1..=29).map(|look| station.handle_timeout(MS * 35 * look).len()).sum();
     assert_eq!(ended, 100);
 }
 
