@@ -1,4 +1,4 @@
-//! The two things about a child process that the standard library has no safe call for; the demo uses them too.
+//! What the standard library has no safe call for, about processes; the demo uses it too.
 
 #![allow(unsafe_code)]
 
@@ -34,5 +34,18 @@ pub fn terminate(child: &Child) {
     if let Some(id) = child.id().and_then(|id| libc::pid_t::try_from(id).ok()) {
         // SAFETY: takes no pointer. The child has not been waited for, so the id is still its own.
         unsafe { libc::kill(id, libc::SIGTERM) };
+    }
+}
+
+/// As many open files as this process may have at all, for itself and what it starts: an overload is thousands of
+/// connections, and the usual bound is 1,024. A failure leaves the bound as it is, and shows as connections that fail.
+pub fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a whole structure of this function, which both calls only read or fill.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
     }
 }

@@ -31,7 +31,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Experiment<'a> {
     plan: &'a Plan,
-    fleet: Fleet<'a>,
+    fleet: Fleet,
     load: Load,
     events: Vec<Event>,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,32 +22,44 @@ const END_MAX: Duration = Duration::from_secs(15);
 pub const LOOK_PERIOD: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
-pub struct Fleet<'a> {
-    plan: &'a Plan,
-    running: BTreeMap<&'a str, Child>,
+pub struct Fleet {
+    /// What a part is that names no program of its own.
+    program: PathBuf,
+    logs: PathBuf,
+    running: BTreeMap<String, Child>,
 }
 
-impl<'a> Fleet<'a> {
+impl Fleet {
+    pub fn new(program: &Path, logs: &Path) -> Self {
+        Self { program: program.to_owned(), logs: logs.to_owned(), running: BTreeMap::new() }
+    }
+
     /// Starts the control plane, and then everything else, and waits until all of it is in service.
-    pub async fn start(plan: &'a Plan) -> anyhow::Result<Self> {
-        let mut fleet = Self { plan, running: BTreeMap::new() };
-        fleet.launch(&plan.control_plane)?;
-        fleet.ready(&plan.control_plane, START_MAX).await?;
-        for part in plan.parts().skip(1) {
-            fleet.launch(part)?;
-        }
-        for part in plan.parts().skip(1) {
-            fleet.ready(part, START_MAX).await?;
-        }
+    pub async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let mut fleet = Self::new(&plan.program, &plan.logs);
+        fleet.start_all([&plan.control_plane]).await?;
+        fleet.start_all(plan.parts().skip(1)).await?;
         Ok(fleet)
     }
 
+    /// Starts all of these at once, and waits until each is in service.
+    pub async fn start_all<'p>(&mut self, parts: impl IntoIterator<Item = &'p Part>) -> anyhow::Result<()> {
+        let parts: Vec<_> = parts.into_iter().collect();
+        for part in &parts {
+            self.launch(part)?;
+        }
+        for part in parts {
+            self.ready(part, START_MAX).await?;
+        }
+        Ok(())
+    }
+
     /// Starts one, and does not wait for it.
-    pub fn launch(&mut self, part: &'a Part) -> anyhow::Result<()> {
-        let log = self.plan.logs.join(format!("{}.log", part.name));
+    pub fn launch(&mut self, part: &Part) -> anyhow::Result<()> {
+        let log = self.logs.join(format!("{}.log", part.name));
         let starting = || format!("starting {}", part.name);
         let out = File::options().create(true).append(true).open(&log).with_context(starting)?;
-        let mut command = Command::new(&self.plan.program);
+        let mut command = Command::new(part.program.as_ref().unwrap_or(&self.program));
         command
             .args(&part.arguments)
             .stdin(Stdio::null())
@@ -65,7 +78,7 @@ impl<'a> Fleet<'a> {
             }
         }
         child::die_with_parent(&mut command);
-        self.running.insert(&part.name, command.spawn().with_context(starting)?);
+        self.running.insert(part.name.clone(), command.spawn().with_context(starting)?);
         Ok(())
     }
 
@@ -75,11 +88,7 @@ impl<'a> Fleet<'a> {
         for ready in &part.ready {
             while !is(ready).await {
                 if let Some(exit) = self.exit(&part.name)? {
-                    bail!(
-                        "{} ended by itself ({exit}): see its log in {}",
-                        part.name,
-                        self.plan.logs.display()
-                    );
+                    bail!("{} ended by itself ({exit}): see its log in {}", part.name, self.logs.display());
                 }
                 if begun.elapsed() >= max {
                     bail!("{} is not in service after {} s: {ready:?}", part.name, max.as_secs());
@@ -106,6 +115,19 @@ impl<'a> Fleet<'a> {
             .with_context(|| format!("waiting for the end of {}", part.name))
     }
 
+    /// Waits for a part that ends when its work is done. It must end well.
+    pub async fn finished(&mut self, part: &Part, max: Duration) -> anyhow::Result<()> {
+        let mut child = self.take(part)?;
+        let exit = tokio::time::timeout(max, child.wait())
+            .await
+            .with_context(|| format!("{} is not done after {} s", part.name, max.as_secs()))?
+            .with_context(|| format!("waiting for the end of {}", part.name))?;
+        if !exit.success() {
+            bail!("{} failed ({exit}): see its log in {}", part.name, self.logs.display());
+        }
+        Ok(())
+    }
+
     fn take(&mut self, part: &Part) -> anyhow::Result<Child> {
         self.running.remove(part.name.as_str()).with_context(|| format!("{} does not run", part.name))
     }
@@ -124,7 +146,7 @@ impl<'a> Fleet<'a> {
             }
         }
         if !ended.is_empty() {
-            bail!("ended by themselves: {}; see the logs in {}", ended.join(", "), self.plan.logs.display());
+            bail!("ended by themselves: {}; see the logs in {}", ended.join(", "), self.logs.display());
         }
         Ok(())
     }

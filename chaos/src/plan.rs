@@ -30,6 +30,8 @@ pub struct Pod {
 pub struct Part {
     /// Unique in its plan.
     pub name: String,
+    /// `None`: the plan's own program.
+    pub program: Option<PathBuf>,
     pub arguments: Vec<OsString>,
     /// What tells that it is in service; all of it.
     pub ready: Vec<Ready>,

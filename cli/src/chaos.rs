@@ -1,4 +1,5 @@
-//! `outrider chaos`: experiments on a mesh of its own, started from the demo's layout without the planted faults.
+//! `outrider chaos`: scenarios on a mesh of its own, started from the demo's layout without the planted faults; and
+//! experiments with numbers, on meshes of another shape.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use crate::demo::layout::{Layout, Net, Service};
 use crate::demo::ports;
 use crate::screen::{Output, Screen};
 
+mod experiment;
+mod mesh;
+
 /// Experiments: a hypothesis, a fault, a bound, a report.
 #[derive(Debug, Subcommand)]
 pub enum Chaos {
@@ -24,6 +28,15 @@ pub enum Chaos {
         after_help = "Examples:\n  outrider chaos run sidecar-killed\n  outrider chaos run --all --out reports"
     )]
     Run(RunArgs),
+    /// Measures the mesh beside nothing and beside a real Envoy, under loads that break what has no protection. Fails if a
+    /// bar is missed.
+    Experiment(experiment::ExperimentArgs),
+    /// A process of an experiment: does what a file says.
+    #[command(hide = true)]
+    Part {
+        #[arg(value_name = "FILE")]
+        plan: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +89,8 @@ pub async fn run(chaos: Chaos) -> anyhow::Result<()> {
                 }
             }
         }
+        Chaos::Experiment(args) => experiment::run(&args).await,
+        Chaos::Part { plan } => outrider_chaos::trial::work(&plan).await,
     }
 }
 
@@ -135,18 +150,21 @@ fn plan(layout: &Layout, data: &DataDir) -> anyhow::Result<Plan> {
         [Service::Frontend, Service::Orders, Service::Payments].map(|it| Ready::Exists(data.join_secret(it)));
     let control_plane = Part {
         name: "control-plane".to_owned(),
+        program: None,
         arguments: layout.control_plane_arguments(data),
         ready: std::iter::once(Ready::Answers(layout.api(), "/ready")).chain(secrets).collect(),
     };
     let pods = layout.pods.iter().map(|pod| Pod {
         app: Part {
             name: pod.name.to_owned(),
+            program: None,
             arguments: layout.app_arguments(pod, None),
             // The sidecar is not in service before its app is.
             ready: Vec::new(),
         },
         sidecar: Part {
             name: format!("{}-sidecar", pod.name),
+            program: None,
             arguments: layout.sidecar_arguments(pod, data, &data.join_secret(pod.service)),
             ready: vec![Ready::Answers(layout.health(pod), "/ready")],
         },
@@ -184,3 +202,6 @@ fn write(out: &Path, report: &Report) -> anyhow::Result<()> {
     eprintln!("Wrote {}.", path.display());
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,12 @@ impl FromStr for PortMove {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Net(u8);
 
+impl Net {
+    pub fn number(self) -> u8 {
+        self.0
+    }
+}
+
 impl FromStr for Net {
     type Err = String;
 
@@ -316,14 +322,23 @@ impl Layout {
     }
 }
 
-struct Arguments(Vec<OsString>);
+/// The words with which this program is executed again.
+pub struct Arguments(Vec<OsString>);
 
 impl Arguments {
-    fn of(command: &str) -> Self {
+    pub fn of(command: &str) -> Self {
         Self(vec![command.into()])
     }
 
-    fn flag(&mut self, name: &str, value: impl Into<OsString>) {
+    pub fn word(&mut self, word: impl Into<OsString>) {
+        self.0.push(word.into());
+    }
+
+    pub fn list(self) -> Vec<OsString> {
+        self.0
+    }
+
+    pub fn flag(&mut self, name: &str, value: impl Into<OsString>) {
         self.0.push(name.into());
         self.0.push(value.into());
     }
