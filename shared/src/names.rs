@@ -34,7 +34,7 @@ pub mod header {
     /// Request, of a CONNECT: it is asked for before the app has said a byte, and is dropped unused where the app then
     /// speaks HTTP.
     pub const AHEAD: &str = "outrider-ahead";
-    /// Answer: the inbound sidecar made it. `never-reached-app` or `refused`.
+    /// Answer: the inbound sidecar made it. `never-reached-app`, `shed` or `refused`.
     pub const REFUSED: &str = "outrider-refused";
     /// Request, from the own app on a loopback listener: asks for [`WAY`].
     pub const EXPLAIN: &str = "outrider-explain";

@@ -52,6 +52,14 @@ pub fn authorization(name: &str, service: &str, mode: &str, action: &str, rules:
     )
 }
 
+/// A `BackendTrafficPolicy` on a service; `spec` is the rest of its inside, in YAML's flow style.
+pub fn traffic(service: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: outrider.mesh/v1alpha1\nkind: BackendTrafficPolicy\nmetadata: {{name: {service}, namespace: {NAMESPACE}}}\n\
+         spec: {{targetRefs: [{{group: \"\", kind: Service, name: {service}}}], {spec}}}\n"
+    )
+}
+
 /// One file of several documents.
 pub fn documents(parts: &[&str]) -> String {
     parts.join("---\n")

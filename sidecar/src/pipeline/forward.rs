@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 
 use super::accept::WAY;
-use super::accept::wire::never_reached_app;
+use super::accept::wire::{never_reached_app, was_shed};
 use super::answer::Answer;
 use super::choose::{Chosen, Tried};
 use super::judge::{self, Answered as Judged, By, Ended, Trailers};
@@ -163,9 +163,9 @@ pub async fn to_peer(
     };
     chosen.attempt.answered(now.saturating_duration_since(sent_at), now);
     let never_ran = never_reached_app(response.headers());
-    let by = if never_ran { By::Shed } else { By::Backend };
+    let by = if was_shed(response.headers()) { By::Shed } else { By::Backend };
     if never_ran && may_go_elsewhere(shard, routed, address, tried) {
-        chosen.attempt.end(&Ended::Declined);
+        chosen.attempt.end(&if by == By::Shed { Ended::Declined } else { Ended::ConnectFailed });
         return Err(Failure::NeverRan(Rejection::UpstreamReset { endpoint: address }));
     }
     Ok(Reply { response, underway, chosen, deadline, sent_at, by })

@@ -253,6 +253,8 @@ impl Flag {
 pub enum Retry {
     /// The app provably never saw the request: another attempt is safe for every method.
     NeverRan,
+    /// The same, and it says nothing about the endpoint, which protects its app.
+    Shed,
     /// The app may have acted on it: only what may be repeated may be tried again.
     MayHaveRun,
     /// The same request gets the same answer.

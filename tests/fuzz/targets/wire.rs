@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     assert_eq!(
         never_reached_app(fields),
-        fields.get(&REFUSED).is_some_and(|mark| mark == "never-reached-app")
+        fields.get(&REFUSED).is_some_and(|mark| mark == "never-reached-app" || mark == "shed")
     );
     let (head, ()) = request.into_parts();
     if http2::judge(&head).is_ok() {

@@ -21,5 +21,6 @@ mod routes;
 mod shop;
 mod third_party;
 mod traces;
+mod traffic;
 mod tunnels;
 mod way;

@@ -83,8 +83,11 @@ const ALLOWED: &str = "[{from: [{spiffe: [\"spiffe://test.mesh/ns/test/sa/caller
 fn documents() -> String {
     let mut parts = vec![policy::OPEN.replace("AllowSameTrustDomain", "Deny")];
     parts.extend(
-        ["caller", "bare", "empty", "gone", "slow", "fake", "plain", "dying"]
-            .map(|name| policy::http(name, 8080)),
+        [
+            "caller", "bare", "empty", "gone", "slow", "fake", "plain", "dying", "broken", "spent", "full",
+            "waiting", "late",
+        ]
+        .map(|name| policy::http(name, 8080)),
     );
     parts.push(policy::service(
         "web",
@@ -101,7 +104,31 @@ fn documents() -> String {
           {matches: [{path: {type: PathPrefix, value: /ok/request}}], timeouts: {request: 50ms}, backendRefs: [{name: web, port: 8080}]},
           {matches: [{path: {type: PathPrefix, value: /ok/backend}}], timeouts: {backendRequest: 50ms}, backendRefs: [{name: web, port: 8080}]}]",
     ));
-    for name in ["web", "dying"] {
+    parts.push(policy::route(
+        "spent",
+        "spent",
+        8080,
+        "[{retry: {attempts: 1, codes: [503]}, backendRefs: [{name: spent, port: 8080}]}]",
+    ));
+    for (service, spec) in [
+        (
+            "broken",
+            "client: {circuitBreaker: {scope: Service, consecutiveFailures: 1, open: {initial: 1m, max: 1m}}}",
+        ),
+        (
+            "spent",
+            "client: {onBudgetExhausted: Status503, retryConstraint: {budget: {percent: 0}, minRetryRate: {count: 1, interval: 1h}}}",
+        ),
+        ("full", "server: {concurrency: {algorithm: Fixed, initial: 1}, queue: {maxDepth: 1, maxWait: 1m}}"),
+        (
+            "waiting",
+            "server: {concurrency: {algorithm: Fixed, initial: 1}, queue: {maxDepth: 8, maxWait: 50ms}}",
+        ),
+        ("late", "server: {concurrency: {algorithm: Fixed, initial: 1}, queue: {maxDepth: 8, maxWait: 1m}}"),
+    ] {
+        parts.push(policy::traffic(service, spec));
+    }
+    for name in ["web", "dying", "broken", "spent", "full", "waiting", "late"] {
         parts.push(policy::authorization(&format!("{name}-allow"), name, "Enforce", "Allow", ALLOWED));
     }
     parts.push(policy::authorization(
@@ -123,6 +150,8 @@ async fn every_row_of_the_table_is_provoked_and_every_caller_sees_what_the_refer
     let caller_place = offline.unlisted("caller");
     let [web_place, bare, slow, fake, plain, dying_place, _gone] =
         ["web", "bare", "slow", "fake", "plain", "dying", "gone"].map(|name| offline.place(name));
+    let failing = ["broken", "spent"].map(|name| offline.place(name));
+    let queueing = ["full", "waiting", "late"].map(|name| offline.place(name));
     let caller = offline.start(&caller_place).await;
     let web = offline.start(&web_place).await;
     let _bare = offline.start(&bare).await;
@@ -134,6 +163,8 @@ async fn every_row_of_the_table_is_provoked_and_every_caller_sees_what_the_refer
     inbound(&mut seen, &caller, &offline, &web_place).await;
     plaintext(&mut seen, &web).await;
     limit(&mut seen, &mut offline, &app).await;
+    failures(&mut seen, &caller, &offline, &failing).await;
+    queues(&mut seen, &caller, &offline, &queueing).await;
     outside(&mut seen).await;
     unready(&mut seen, &mut offline).await;
     reset(&mut seen, &caller, &offline, &dying_place).await;
@@ -258,6 +289,68 @@ async fn limit(seen: &mut Seen, offline: &mut Offline, app: &App) {
     app.open_gate();
     let held = wait::bounded("the one under way", held).await.unwrap().unwrap();
     assert_eq!(held.status, 200, "it was not touched by what was refused");
+}
+
+/// Services that fail.
+async fn failures(seen: &mut Seen, caller: &Sidecar, offline: &Offline, places: &[Place; 2]) {
+    for (place, label) in places.iter().zip(["breaker_open", "retry_budget_exhausted"]) {
+        let name = place.service.name();
+        let _sidecar = offline.start(place).await;
+        let _app = App::start(name, place.at(port::APP), Speaks::Http1).unwrap();
+        let host = format!("{name}.test:8080");
+        let failing = || Call::get(&host, "/ok").plan("status=503");
+        // The first ones are what opens the breaker, and spends the budget.
+        wait::until(label, async || {
+            let answer = failing().send(caller.outbound()).await.map_err(|error| format!("{error:?}"))?;
+            let refused = answer.headers.contains_key("proxy-status") && answer.refusal().label == label;
+            if refused { Ok(()) } else { Err(format!("{answer:?}")) }
+        })
+        .await;
+        seen.provoke(label, caller, failing).await;
+    }
+}
+
+/// Apps that take one request at a time.
+async fn queues(seen: &mut Seen, caller: &Sidecar, offline: &Offline, places: &[Place; 3]) {
+    for (place, label) in places.iter().zip(["queue_full", "queue_timeout", "deadline_unreachable"]) {
+        let name = place.service.name();
+        let sidecar = offline.start(place).await;
+        let app = App::start(name, place.at(port::APP), Speaks::Http1).unwrap();
+        let host = format!("{name}.test:8080");
+        let call = |plan: &str| {
+            let call = Call::get(&host, "/ok").plan(plan);
+            let outbound = caller.outbound();
+            tokio::spawn(async move { call.send(outbound).await.unwrap() })
+        };
+        if name == "late" {
+            // It learns how long an answer takes.
+            assert_eq!(call("delay=400").await.unwrap().status, 200);
+        }
+        let begun = app.begun();
+        let mut held = vec![call("hold")];
+        wait::until("one is at the app", async || {
+            if app.begun() > begun { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await;
+        if name == "full" {
+            held.push(call(""));
+            wait::until("one waits", async || {
+                let view = sidecar.upstream_view(&format!("inbound:{}", port::APP)).await?;
+                let queue = &view["actor"]["queue"];
+                if queue["depth"] == 1 { Ok(()) } else { Err(queue.to_string()) }
+            })
+            .await;
+        }
+        let hurried = || match name {
+            "late" => Call::get(&host, "/ok").header("grpc-timeout", "200m"),
+            _ => Call::get(&host, "/ok"),
+        };
+        seen.provoke(label, caller, hurried).await;
+        app.open_gate();
+        for one in held {
+            assert_eq!(wait::bounded("one that had a place", one).await.unwrap().status, 200);
+        }
+    }
 }
 
 /// Nothing has come from a control plane yet.

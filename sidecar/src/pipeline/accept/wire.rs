@@ -137,5 +137,10 @@ pub fn port(given: &str) -> Option<u16> {
 
 /// Whether the far sidecar says that its app never saw the request.
 pub fn never_reached_app(fields: &HeaderMap) -> bool {
-    fields.get(&REFUSED).is_some_and(|mark| mark.as_bytes() == b"never-reached-app")
+    was_shed(fields) || fields.get(&REFUSED).is_some_and(|mark| mark.as_bytes() == b"never-reached-app")
+}
+
+/// Whether it refused it to protect its app, which says nothing about the endpoint.
+pub fn was_shed(fields: &HeaderMap) -> bool {
+    fields.get(&REFUSED).is_some_and(|mark| mark.as_bytes() == b"shed")
 }

@@ -102,11 +102,12 @@ pub fn answer(refusal: &Refusal<'_>, protocol: Protocol, detail: Detail) -> Resp
     response
 }
 
-/// What the inbound side tells the caller's sidecar. `never-reached-app` asks it to try another endpoint, so a refusal
+/// What the inbound side tells the caller's sidecar. `never-reached-app` and `shed` ask it to try another endpoint, so a refusal
 /// that every endpoint would repeat does not say so.
 fn refused(retry: Retry) -> &'static str {
     match retry {
         Retry::NeverRan => "never-reached-app",
+        Retry::Shed => "shed",
         Retry::MayHaveRun | Retry::Useless => "refused",
     }
 }

@@ -222,6 +222,7 @@ fn the_callers_sidecar_is_told_whether_another_endpoint_may_be_tried() {
         let response = answered(&rejection, Side::Inbound, Protocol::Http, Detail::Full);
         let expected = match rejection.row().retry {
             Retry::NeverRan => "never-reached-app",
+            Retry::Shed => "shed",
             Retry::MayHaveRun | Retry::Useless => "refused",
         };
         assert_eq!(field(&response, names::header::REFUSED), Some(expected), "{rejection:?}");
@@ -302,6 +303,7 @@ fn reference() -> String {
         let (number, name) = row.grpc_status.spellings();
         let retry = match row.retry {
             Retry::NeverRan => "safe: it never ran",
+            Retry::Shed => "safe: it never ran; later, or elsewhere",
             Retry::MayHaveRun => "if it may be repeated",
             Retry::Useless => "useless",
         };

@@ -1,0 +1,264 @@
+//! How services are called and protected: retries within their budget, breakers, queues, deadlines that travel.
+
+use http::Method;
+use outrider_tests::app::Speaks;
+use outrider_tests::call::{Answer, Call};
+use outrider_tests::loopback::port;
+use outrider_tests::mesh::{Mesh, Pod};
+use outrider_tests::{policy, wait};
+
+const HOST: &str = "web.test:8080";
+
+/// A mesh of a caller and of a service `web` with this traffic policy and these rules, if any.
+struct Case {
+    caller: Pod,
+    web: Pod,
+    _mesh: Mesh,
+}
+
+impl Case {
+    async fn start(traffic: &str, rules: &str) -> Self {
+        let mut parts =
+            vec![policy::OPEN.to_owned(), policy::http("caller", 8080), policy::http("web", 8080)];
+        if !traffic.is_empty() {
+            parts.push(policy::traffic("web", traffic));
+        }
+        if !rules.is_empty() {
+            parts.push(policy::route("web", "web", 8080, rules));
+        }
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        let mesh = Mesh::start(&policy::documents(&parts)).await;
+        let caller = mesh.pod("caller").start().await;
+        let web = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+        caller.sidecar.sees("test/web", 1).await;
+        Self { caller, web, _mesh: mesh }
+    }
+
+    async fn send(&self, call: Call) -> Answer {
+        wait::bounded("an answer", call.send(self.caller.outbound())).await.expect("an answer")
+    }
+
+    /// Sends it, and waits until the app has it.
+    async fn hold(&self) -> tokio::task::JoinHandle<Answer> {
+        let (begun, outbound) = (self.web.app().begun(), self.caller.outbound());
+        let held = tokio::spawn(async move {
+            Call::get(HOST, "/").plan("hold").send(outbound).await.expect("an answer")
+        });
+        wait::until("the app has it", async || {
+            if self.web.app().begun() > begun { Ok(()) } else { Err("not yet".to_owned()) }
+        })
+        .await;
+        held
+    }
+
+    /// Until what `web`'s sidecar shows of its app is as `holds` wants it.
+    async fn inbound(&self, what: &str, holds: impl Fn(&serde_json::Value) -> bool) {
+        wait::until(what, async || {
+            let view = self.web.sidecar.upstream_view(&format!("inbound:{}", port::APP)).await?;
+            if holds(&view) { Ok(()) } else { Err(view.to_string()) }
+        })
+        .await;
+    }
+}
+
+const RETRIED: &str =
+    "[{retry: {attempts: 2, codes: [503], backoff: 5ms}, backendRefs: [{name: web, port: 8080}]}]";
+
+#[tokio::test]
+async fn what_may_be_repeated_is_tried_again_and_nothing_else_is() {
+    let case = Case::start("", RETRIED).await;
+    let attempts = async |call: Call| {
+        let before = case.web.app().begun();
+        let answer = case.send(call.plan("status=503")).await;
+        assert_eq!(answer.status, 503, "{answer:?}");
+        case.web.app().begun() - before
+    };
+    assert_eq!(attempts(Call::get(HOST, "/")).await, 3, "an idempotent method");
+    assert_eq!(attempts(Call::new(Method::POST, HOST, "/")).await, 1, "it may have run");
+    let keyed = Call::post(HOST, "/", "a body").header("idempotency-key", "one");
+    assert_eq!(attempts(keyed).await, 3, "its body is sent again");
+    let before = case.web.app().begun();
+    assert_eq!(case.send(Call::get(HOST, "/").plan("status=500")).await.status, 500);
+    assert_eq!(case.web.app().begun() - before, 1, "a code that the rule does not name");
+    let view = case.caller.sidecar.upstream_view("test/web").await.expect("in use");
+    assert_eq!(view["retries"], 4);
+}
+
+#[tokio::test]
+async fn a_spent_budget_leaves_the_last_answer() {
+    let budget = "client: {retryConstraint: {budget: {percent: 0}, minRetryRate: {count: 2, interval: 1h}}}";
+    let case = Case::start(budget, RETRIED).await;
+    for _ in 0..8 {
+        let answer = case.send(Call::get(HOST, "/").plan("status=503")).await;
+        assert_eq!((answer.status.as_u16(), answer.headers.contains_key("proxy-status")), (503, false));
+    }
+    // What the budget has in an hour is spread over it.
+    assert!((8 + 1..=8 + 2).contains(&case.web.app().begun()), "no more retries than the budget has");
+    let view = case.caller.sidecar.upstream_view("test/web").await.expect("in use");
+    assert!(view["retries_refused"].as_u64() >= Some(6), "{view}");
+}
+
+#[tokio::test]
+async fn a_retry_waits_as_long_as_the_app_asks_for_unless_nobody_waits_any_more() {
+    let rules = "[{timeouts: {request: 3s}, retry: {attempts: 1, codes: [503], backoff: 1ms}, backendRefs: [{name: web, port: 8080}]}]";
+    let case = Case::start("", rules).await;
+    let began = std::time::Instant::now();
+    case.send(Call::get(HOST, "/").plan("status=503,header=retry-after:1")).await;
+    assert!(began.elapsed().as_secs() >= 1, "it asked for a second");
+    assert_eq!(case.web.app().begun(), 2);
+    case.send(Call::get(HOST, "/").plan("status=503,header=retry-after:9")).await;
+    assert_eq!(case.web.app().begun(), 3, "nine seconds are beyond the route's patience");
+}
+
+#[tokio::test]
+async fn a_breaker_opens_refuses_and_closes_again_by_real_requests() {
+    let breaker = "client: {circuitBreaker: {scope: Service, consecutiveFailures: 3, \
+                   open: {initial: 300ms, max: 1s}, halfOpen: {maxProbes: 2, successThreshold: 2}}}";
+    let case = Case::start(breaker, "").await;
+    let mut failed = 0;
+    let refused = loop {
+        let answer = case.send(Call::get(HOST, "/").plan("status=503")).await;
+        if answer.headers.contains_key("proxy-status") {
+            break answer.refusal();
+        }
+        failed += 1;
+        assert!(failed < 50, "it never opens");
+    };
+    assert_eq!((refused.label.as_str(), refused.flag.as_str()), ("breaker_open", "UO"));
+    assert!(failed >= 3, "not before the third: {failed}");
+    assert_eq!(case.web.app().begun(), failed, "what was refused did not reach the app");
+    wait::until("it closes", async || {
+        let answer = case.send(Call::get(HOST, "/")).await;
+        if answer.status != 200 {
+            return Err(format!("{answer:?}"));
+        }
+        let view = case.caller.sidecar.upstream_view("test/web").await?;
+        let breaker = &view["actor"]["breaker"];
+        if breaker["state"] == "Closed" { Ok(()) } else { Err(breaker.to_string()) }
+    })
+    .await;
+    let events = case.caller.sidecar.get(port::ADMIN, "/events").await.expect("events");
+    let events = String::from_utf8(events.body.to_vec()).expect("text");
+    for part in ["requests failed in a row", "HalfOpen: it was open for", "Closed: 2 probes in a row"] {
+        assert!(events.contains(part), "{part} is not in {events}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_is_left_out_and_others_get_its_requests() {
+    let breaker = "client: {circuitBreaker: {consecutiveFailures: 3, open: {initial: 30s, max: 30s}}}";
+    let parts = [
+        policy::OPEN,
+        &policy::http("caller", 8080),
+        &policy::http("web", 8080),
+        &policy::traffic("web", breaker),
+    ];
+    let mesh = Mesh::start(&policy::documents(&parts)).await;
+    let caller = mesh.pod("caller").start().await;
+    let bad = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+    let good = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+    caller.sidecar.sees("test/web", 2).await;
+    bad.app().plan("status=503");
+    wait::until("the bad one is left out", async || {
+        for _ in 0..4 {
+            Call::get(HOST, "/").send(caller.outbound()).await.map_err(|error| format!("{error:?}"))?;
+        }
+        let view = caller.sidecar.upstream_view("test/web").await?;
+        let open = view["endpoints"].as_array().is_some_and(|all| all.iter().any(|e| e["state"] == "Open"));
+        if open { Ok(()) } else { Err(view.to_string()) }
+    })
+    .await;
+    let before = (bad.app().begun(), good.app().begun());
+    for _ in 0..20 {
+        let answer = Call::get(HOST, "/").send(caller.outbound()).await.expect("an answer");
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    assert_eq!((bad.app().begun(), good.app().begun()), (before.0, before.1 + 20));
+}
+
+#[tokio::test]
+async fn whoever_waits_is_served_in_turn_and_who_goes_away_leaves_no_place_behind() {
+    let queue = "server: {concurrency: {algorithm: Fixed, initial: 1}, queue: {maxDepth: 2, maxWait: 1m}}";
+    let case = Case::start(queue, "").await;
+    let held = case.hold().await;
+    let outbound = case.caller.outbound();
+    let waiting =
+        |_| tokio::spawn(async move { Call::get(HOST, "/").send(outbound).await.expect("an answer") });
+    let [first, second] = [0, 1].map(waiting);
+    case.inbound("both wait", |view| view["actor"]["queue"]["depth"] == 2).await;
+    let refused = case.send(Call::get(HOST, "/")).await.refusal();
+    assert_eq!(refused.label, "queue_full");
+    first.abort();
+    case.inbound("one is gone", |view| view["actor"]["queue"]["depth"] == 1).await;
+    let third = waiting(2);
+    case.inbound("another has its place", |view| view["actor"]["queue"]["depth"] == 2).await;
+    case.web.app().open_gate();
+    for call in [held, second, third] {
+        assert_eq!(wait::bounded("an answer", call).await.expect("not aborted").status, 200);
+    }
+    case.inbound("all is given back", |view| {
+        let queue = &view["actor"]["queue"];
+        let count = |key: &str| queue[key].as_u64().unwrap_or(0);
+        let sums = count("admitted") == count("dispatched") + count("shed") + count("cancelled");
+        view["in_use"] == 0 && queue["depth"] == 0 && sums && count("cancelled") == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_class_that_matters_more_goes_first_and_an_untrusted_caller_cannot_name_it() {
+    let queue = "server: {concurrency: {algorithm: Fixed, initial: 1}, queue: {maxDepth: 8, maxWait: 1m, \
+                 priority: {header: x-priority, classes: [high, low], default: low, \
+                 trustedFrom: [spiffe://test.mesh/ns/test/sa/caller]}}}";
+    let case = Case::start(queue, "").await;
+    let held = case.hold().await;
+    let outbound = case.caller.outbound();
+    let ask = |class: &'static str, path: &'static str| {
+        tokio::spawn(async move {
+            Call::get(HOST, path).header("x-priority", class).send(outbound).await.expect("an answer")
+        })
+    };
+    let low = ask("low", "/low");
+    case.inbound("the low one waits", |view| view["actor"]["queue"]["depth"] == 1).await;
+    let high = ask("high", "/high");
+    case.inbound("both wait", |view| view["actor"]["queue"]["depth"] == 2).await;
+    case.web.app().open_gate();
+    for call in [held, low, high] {
+        assert_eq!(wait::bounded("an answer", call).await.expect("not aborted").status, 200);
+    }
+    let order: Vec<_> = case.web.app().seen().iter().map(|seen| seen.uri.path().to_owned()).collect();
+    assert_eq!(order, ["/", "/high", "/low"]);
+}
+
+#[tokio::test]
+async fn a_deadline_shrinks_on_its_way_through_apps_that_pass_their_trace_on() {
+    let parts = [
+        policy::OPEN,
+        &policy::http("caller", 8080),
+        &policy::http("web", 8080),
+        &policy::http("leaf", 8080),
+    ];
+    let mesh = Mesh::start(&policy::documents(&parts)).await;
+    let caller = mesh.pod("caller").start().await;
+    let web = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+    let leaf = mesh.pod("leaf").app(port::APP, Speaks::Http1).start().await;
+    caller.sidecar.sees("test/web", 1).await;
+    web.sidecar.sees("test/leaf", 1).await;
+    let began = std::time::Instant::now();
+    leaf.app().plan("hold");
+    let onward = format!("call=leaf.test:8080@{}", web.outbound());
+    let call = Call::get(HOST, "/").header("grpc-timeout", "400m").plan(&onward);
+    let answer = wait::bounded("an answer", call.send(caller.outbound())).await.expect("an answer");
+    assert_eq!(answer.refusal().label, "request_timeout", "{answer:?}");
+    assert!(began.elapsed().as_millis() >= 400, "not before its time");
+    // The leaf's call had no timeout of its own: it ended with the deadline that came by the trace.
+    wait::until("nothing is under way at the leaf", async || {
+        let view = leaf.sidecar.upstream_view(&format!("inbound:{}", port::APP)).await?;
+        if view["in_use"] == 0 { Ok(()) } else { Err(view.to_string()) }
+    })
+    .await;
+    let view = web.sidecar.upstream_view("test/leaf").await.expect("in use");
+    assert_eq!(view["without_context"], 0, "{view}");
+    let view = caller.sidecar.upstream_view("test/web").await.expect("in use");
+    assert_eq!(view["without_context"], 1, "nobody called the caller: {view}");
+}
