@@ -126,7 +126,7 @@ async fn send_out(
             Next::Settled => return settled.answer(&mut routed, &tried, record),
             Next::Refused(why) => return Err(routed.refused(why)),
             Next::Again { wait, why } => {
-                settled.give_up(&ended);
+                settled.give_up(ended);
                 record.retried(&why);
                 actix_rt::time::sleep(wait).await;
                 routed.restart();
@@ -152,7 +152,7 @@ impl Settled {
     }
 
     /// Its permit is free while the next attempt waits.
-    fn give_up(self, ended: &Ended) {
+    fn give_up(self, ended: Ended) {
         if let Self::Reply(reply) = self {
             reply.drop_for_retry(ended);
         }

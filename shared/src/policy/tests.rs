@@ -109,7 +109,7 @@ fn the_shops_traffic_policy_and_retries_reach_the_model() {
     assert_eq!(client.breaker.consecutive_failures, Some(7));
     assert_eq!(client.breaker.failure_when.grpc, [14, 13, 4]);
     assert_eq!(client.breaker.failure_when.http, [StatusRange { from: 500, to: 599 }]);
-    assert_eq!(client.breaker.open_max.get(), Duration::from_secs(60));
+    assert_eq!(client.breaker.open_max.get(), Duration::from_mins(1));
     assert_eq!(
         server.concurrency,
         Concurrency { algorithm: ConcurrencyAlgorithm::Gradient, initial: 32, min: 4, max: 256 }

@@ -283,7 +283,7 @@ impl Record {
         }
         let held = std::mem::take(&mut self.held);
         if let Some(attempt) = held.attempt {
-            attempt.end(&match outcome {
+            attempt.end(match outcome {
                 Outcome::Complete => Ended::Answered(self.answered_by()),
                 Outcome::Broken("timeout") => Ended::RequestTimedOut,
                 Outcome::Broken(_) => Ended::BrokeOff,

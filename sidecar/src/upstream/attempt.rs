@@ -99,11 +99,11 @@ impl Attempt {
         self.took = Some(took);
     }
 
-    pub fn end(mut self, ended: &Ended) {
+    pub fn end(mut self, ended: Ended) {
         self.close(ended);
     }
 
-    fn close(&mut self, ended: &Ended) {
+    fn close(&mut self, ended: Ended) {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
@@ -113,7 +113,7 @@ impl Attempt {
             let slow =
                 breaker.slow_call.zip(self.took).is_some_and(|(slow, took)| took > slow.threshold.get());
             let pace = if slow { Pace::Slow } else { Pace::Prompt };
-            let outcome = judge::outcome(&breaker.failure_when, ended);
+            let outcome = judge::outcome(&breaker.failure_when, &ended);
             (outcome, pace, settings.client.concurrency.is_some())
         });
         if outcome == Outcome::Failure {
@@ -141,7 +141,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.close(&Ended::ClientLeft);
+        self.close(Ended::ClientLeft);
     }
 }
 

@@ -128,11 +128,11 @@ impl Share {
             let waiting = self.ask(&asks, waiter)?;
             match actix_rt::time::timeout(within, answer).await {
                 Ok(Ok(answer)) => {
-                    waiting.is_over();
+                    waiting.end();
                     return self.answered(answer, &asks);
                 }
                 // The actor is gone, and those that it had with it.
-                Ok(Err(_)) => waiting.is_over(),
+                Ok(Err(_)) => waiting.end(),
                 Err(_) => break,
             }
         }
@@ -180,7 +180,7 @@ struct Waiting<'s> {
 
 impl Waiting<'_> {
     /// It has an answer.
-    fn is_over(mut self) {
+    fn end(mut self) {
         self.id = None;
     }
 }

@@ -99,7 +99,7 @@ record! {
         "open" open: Option<Located<OpenWait>>,
         /// How it closes again; after 2 successes of at most 3 probes at once where it is left out.
         "halfOpen" half_open: Option<Located<HalfOpen>>,
-        /// What counts as a failure; 502 to 504, UNAVAILABLE and DEADLINE_EXCEEDED where it is left out. Timeouts, resets and
+        /// What counts as a failure; 502 to 504, `UNAVAILABLE` and `DEADLINE_EXCEEDED` where it is left out. Timeouts, resets and
         /// failed connections always count, a client that went away never does.
         "failureWhen" failure_when: Option<FailureWhen>,
         /// The share of endpoints that may be left out at once; beyond it all are used. 0.5 where it is left out.

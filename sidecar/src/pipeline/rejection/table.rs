@@ -4,6 +4,30 @@ use http::StatusCode;
 
 use super::{Flag, GrpcStatus, Rejection, Retry, Row};
 
+/// What the sidecar refuses to protect whoever is called.
+const SHED: Row = Row {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    proxy_status_error: "connection_limit_reached",
+    flag: Flag::Uo,
+    label: "",
+    retry: Retry::Shed,
+    grpc_status: GrpcStatus::Unavailable,
+    title: "",
+    next_step: "",
+};
+
+/// What policy does not allow.
+const FORBIDDEN: Row = Row {
+    status: StatusCode::FORBIDDEN,
+    proxy_status_error: "http_request_denied",
+    flag: Flag::Uaex,
+    label: "",
+    retry: Retry::Useless,
+    grpc_status: GrpcStatus::PermissionDenied,
+    title: "",
+    next_step: "",
+};
+
 impl Rejection {
     #[expect(clippy::too_many_lines, reason = "one table, to be read in one piece")]
     pub fn row(&self) -> Row {
@@ -209,34 +233,22 @@ impl Rejection {
                 next_step: "See the log of the endpoint's sidecar: it may have refused this sidecar's certificate.",
             },
             Self::ConcurrencyLimit { .. } => Row {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                proxy_status_error: "connection_limit_reached",
-                flag: Flag::Uo,
                 label: "concurrency_limit",
-                retry: Retry::Shed,
-                grpc_status: GrpcStatus::Unavailable,
                 title: "Too many requests are under way",
                 next_step: "Try again later; add instances, or see why answers have become slow.",
+                ..SHED
             },
             Self::QueueFull { .. } => Row {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                proxy_status_error: "connection_limit_reached",
-                flag: Flag::Uo,
                 label: "queue_full",
-                retry: Retry::Shed,
-                grpc_status: GrpcStatus::Unavailable,
                 title: "Too many requests wait",
                 next_step: "Try again later; see `outrider upstreams` for who waits and who is served.",
+                ..SHED
             },
             Self::QueueTimeout { .. } => Row {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                proxy_status_error: "connection_limit_reached",
-                flag: Flag::Uo,
                 label: "queue_timeout",
-                retry: Retry::Shed,
-                grpc_status: GrpcStatus::Unavailable,
                 title: "It waited too long for its turn",
                 next_step: "Try again later; add instances, or see why answers have become slow.",
+                ..SHED
             },
             Self::BreakerOpen { .. } => Row {
                 status: StatusCode::SERVICE_UNAVAILABLE,
@@ -329,44 +341,28 @@ impl Rejection {
                 next_step: "See whether both sidecars have the same snapshot: `outrider stat`.",
             },
             Self::MtlsRequired { .. } => Row {
-                status: StatusCode::FORBIDDEN,
-                proxy_status_error: "http_request_denied",
-                flag: Flag::Uaex,
                 label: "mtls_required",
-                retry: Retry::Useless,
-                grpc_status: GrpcStatus::PermissionDenied,
                 title: "The port takes requests over mTLS alone",
                 next_step: "Call through a sidecar; for a migration, mtls of the port may be Permissive.",
+                ..FORBIDDEN
             },
             Self::Denied { .. } => Row {
-                status: StatusCode::FORBIDDEN,
-                proxy_status_error: "http_request_denied",
-                flag: Flag::Uaex,
                 label: "denied",
-                retry: Retry::Useless,
-                grpc_status: GrpcStatus::PermissionDenied,
                 title: "The request is denied",
                 next_step: "Change the rule, if this caller should be able to do this.",
+                ..FORBIDDEN
             },
             Self::NotAllowed { .. } => Row {
-                status: StatusCode::FORBIDDEN,
-                proxy_status_error: "http_request_denied",
-                flag: Flag::Uaex,
                 label: "not_allowed",
-                retry: Retry::Useless,
-                grpc_status: GrpcStatus::PermissionDenied,
                 title: "The request is not allowed",
                 next_step: "Add a rule to an Allow policy, if this caller should be able to do this.",
+                ..FORBIDDEN
             },
             Self::DeniedByDefault { .. } => Row {
-                status: StatusCode::FORBIDDEN,
-                proxy_status_error: "http_request_denied",
-                flag: Flag::Uaex,
                 label: "denied_by_default",
-                retry: Retry::Useless,
-                grpc_status: GrpcStatus::PermissionDenied,
                 title: "The request is denied by default",
                 next_step: "Write an AuthorizationPolicy for the service, if this caller should be able to do this.",
+                ..FORBIDDEN
             },
             Self::AppRefused { .. } => Row {
                 status: StatusCode::SERVICE_UNAVAILABLE,
