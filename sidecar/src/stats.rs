@@ -16,6 +16,7 @@ mod class;
 mod counter;
 mod histogram;
 mod labelled;
+mod process;
 mod recorder;
 mod registry;
 #[cfg(test)]
@@ -26,8 +27,9 @@ pub use class::AnswerClass;
 pub use counter::{Counter, Gauge};
 pub use histogram::{ClassHistograms, LatencyHistogram};
 pub use labelled::{LABELS_MAX, LabelledCounters, OTHER};
+pub use process::{OverloadStats, ProcessStats};
 pub use recorder::{
-    EndpointShardStats, InboundPeerStats, Listener, OpenConnection, PEERS_MAX, Recorded, ShardRecorder,
+    Beat, EndpointShardStats, InboundPeerStats, Listener, OpenConnection, PEERS_MAX, Recorded, ShardRecorder,
     ShardStats, Side, UpstreamShardStats,
 };
 pub use registry::StatsRegistry;

@@ -87,6 +87,18 @@ pub struct ShardStats {
     pub allowed_by_default: Counter,
     /// Requests that an audit rule matched, by the rule's id.
     pub audit_matches: LabelledCounters,
+    /// See [`Beat`].
+    pub beat_us: Gauge,
+    pub lag_us: Gauge,
+}
+
+/// A sign of life of a shard's event loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// When it was given, in microseconds since the start; 0: never yet.
+    pub at_us: u64,
+    /// How late it was.
+    pub lag_us: u64,
 }
 
 impl ShardStats {
@@ -105,6 +117,9 @@ impl ShardStats {
     }
     pub fn open(&self, listener: Listener) -> u64 {
         self.open[listener.index()].get()
+    }
+    pub fn beat(&self) -> Beat {
+        Beat { at_us: self.beat_us.get(), lag_us: self.lag_us.get() }
     }
 }
 

@@ -8,6 +8,7 @@ use outrider_shared::session::EndpointView;
 use super::families::{Family, Kind};
 use super::rows::{Row, Value, fold};
 use super::*;
+use crate::overload::machine::{Resource, View};
 use crate::stats::{AnswerClass, Listener, Recorded, ShardRecorder, Side, StatsRegistry};
 
 /// A sidecar that has seen a little of everything.
@@ -32,6 +33,9 @@ fn a_scrape() -> Scrape {
     shard.shard().malformed_answers.increment("status_line");
     shard.shard().plaintext_sources.increment("10.9.8.7");
     shard.shard().audit_matches.increment("AuthorizationPolicy/orders-audit#0");
+    registry.process.health_checks.increment("unwell");
+    let pressures = [Some(0.93), None, Some(0.002)];
+    registry.process.overload.publish(&View { level: 4, pressures, shortest_of: Resource::Memory });
     let endpoint = |address: &str, state: &str| EndpointView {
         address: address.to_owned(),
         state: state.to_owned(),
@@ -131,6 +135,9 @@ fn the_page_shows_how_the_sidecar_stands() {
         (r#"outrider_tls_handshake_failures_total{reason="expired"}"#, "1"),
         (r#"outrider_authorization_audit_matches_total{rule="AuthorizationPolicy/orders-audit#0"}"#, "1"),
         (r#"outrider_connections_open{listener="inbound"}"#, "1.0"),
+        (r#"outrider_health_checks_total{result="unwell"}"#, "1"),
+        ("outrider_overload_level", "4.0"),
+        (r#"outrider_overload_pressure{resource="memory"}"#, "0.93"),
         (&format!("outrider_upstream_redispatches_total{{{payments}}}"), "1"),
         (&format!(r#"outrider_upstream_endpoints{{{payments},state="ejected"}}"#), "1.0"),
         (&format!("outrider_upstream_permits_limit{{{payments}}}"), "256.0"),
@@ -230,6 +237,9 @@ fn the_names_are_the_golden_ones() {
         "outrider_connections_open{listener}",
         "outrider_connections_accepted{listener}",
         "outrider_connections_cut{reason}",
+        "outrider_health_checks{result}",
+        "outrider_overload_level{}",
+        "outrider_overload_pressure{resource}",
         "outrider_upstream_requests_in_flight{side,upstream}",
         "outrider_upstream_failures{side,upstream}",
         "outrider_upstream_refusals{side,upstream}",
@@ -294,6 +304,7 @@ fn reference() -> String {
     let listeners = quoted(Listener::ALL.map(Listener::label));
     let sides = quoted(Side::ALL.map(Side::label));
     let classes = quoted(AnswerClass::ALL.map(AnswerClass::label));
+    let resources = quoted(Resource::ALL.map(Resource::label));
     write!(
         text,
         "\n## Labels\n\n\
@@ -306,7 +317,8 @@ fn reference() -> String {
          | `listener` | {listeners} |\n\
          | `class` | how the request ended: {classes} |\n\
          | `certificate` | by which `--edge-certificate` and policy call it |\n\
-         | `outcome` | `loaded`, `refused` |\n\n\
+         | `outcome` | `loaded`, `refused` |\n\
+         | `resource` | {resources}; absent where it has no bound |\n\n\
          `grpc_failed` are the gRPC statuses `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `UNIMPLEMENTED`, \
          `INTERNAL`, `UNAVAILABLE` and `DATA_LOSS`; `grpc_refused` are the others but `OK`. `aborted` is an answer that \
          broke off or never came. Failures are `5xx`, `grpc_failed` and `aborted`.\n",
