@@ -12,6 +12,9 @@ use outrider_shared::names::port;
 
 use crate::limits::Limits;
 
+#[cfg(test)]
+mod tests;
+
 /// Runs beside one instance of a service: enforces mTLS and policy for what comes in, and finds, balances and secures
 /// what the app calls.
 #[derive(Debug, Clone, ClapArgs)]
