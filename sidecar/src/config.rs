@@ -111,6 +111,11 @@ pub struct Args {
     #[arg(long, env = "OUTRIDER_CONCURRENCY_LIMIT", value_name = "N", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub concurrency_limit: u32,
 
+    /// Memory that the sidecar may use, as 256MiB: near it, the least important requests are refused. Default: what its
+    /// cgroup may use; without either, memory plays no part.
+    #[arg(long, env = "OUTRIDER_MEMORY_LIMIT", value_name = "BYTES")]
+    pub memory_limit: Option<ByteCount>,
+
     #[command(flatten)]
     pub limits: Limits,
 
@@ -186,6 +191,26 @@ impl FromStr for EdgeCertificate {
     }
 }
 
+/// A number of bytes, also in KiB, MiB or GiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteCount(pub u64);
+
+impl FromStr for ByteCount {
+    type Err = String;
+    fn from_str(given: &str) -> Result<Self, String> {
+        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+        let (digits, unit) = units
+            .iter()
+            .find_map(|(name, unit)| Some((given.strip_suffix(name)?, *unit)))
+            .unwrap_or((given, 1));
+        let bytes = digits.parse().ok().and_then(|count: u64| count.checked_mul(unit));
+        bytes
+            .filter(|bytes| *bytes > 0)
+            .map(Self)
+            .ok_or_else(|| format!("{given:?} is no number of bytes above 0, as 268435456 or 256MiB"))
+    }
+}
+
 /// Why the flags cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -220,6 +245,8 @@ pub struct Config {
     pub health: SocketAddr,
     pub shards: usize,
     pub concurrency_limit: u32,
+    /// In bytes; `None`: the cgroup's, if it has one.
+    pub memory_limit: Option<u64>,
     pub limits: Limits,
     pub drain_grace: Duration,
 }
@@ -281,6 +308,7 @@ impl Args {
             health: self.health,
             shards: self.shards.map_or_else(default_shards, usize::from),
             concurrency_limit: self.concurrency_limit,
+            memory_limit: self.memory_limit.map(|ByteCount(bytes)| bytes),
             limits: self.limits,
             drain_grace: Duration::from_secs(self.drain_grace_s),
         })

@@ -27,7 +27,7 @@ use crate::telemetry::{TracePolicy, Tracer, TracerIdentity};
 use crate::upstream::UpstreamMap;
 use crate::upstream::events::Events;
 use crate::upstream::supervisor::{Directory, Supervisor};
-use crate::{admin, probe, view};
+use crate::{admin, health, overload, probe, view};
 
 /// How often a drain looks at what is still open.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
@@ -175,6 +175,8 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
     listen_all(&node, &doors)?;
     let edges = Edges::new(Arc::clone(&node), doors);
     actix_rt::spawn(certificates::watch(Rc::clone(&edges)));
+    actix_rt::spawn(health::run(Arc::clone(&node)));
+    actix_rt::spawn(overload::watch(Arc::clone(&node)));
     Ok((Rc::new(Effects { node, edges }), asked_within))
 }
 

@@ -30,6 +30,7 @@ use crate::limits::OfConnection;
 use crate::listen::{Accepted, Entry, turned};
 use crate::mesh::{self, Dialer};
 use crate::node::{Node, Published};
+use crate::overload;
 use crate::pipeline::forwarded::{Hop, Scheme};
 use crate::pipeline::{AppConnection, InboundConnection};
 use crate::stats::ShardRecorder;
@@ -99,6 +100,7 @@ impl Shard {
     /// Serves what the listeners hand over, until the process ends.
     pub async fn run(self: Rc<Self>, mut accepted: mpsc::Receiver<Accepted>) {
         actix_rt::spawn(Rc::clone(&self).sweep());
+        actix_rt::spawn(overload::beat(self.node.started, Rc::clone(&self.stats)));
         while let Some(accepted) = accepted.recv().await {
             let shard = Rc::clone(&self);
             actix_rt::spawn(async move { shard.serve(accepted).await });

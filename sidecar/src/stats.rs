@@ -17,6 +17,7 @@ mod counter;
 mod found;
 mod histogram;
 mod labelled;
+mod process;
 mod recorder;
 mod registry;
 #[cfg(test)]
@@ -28,8 +29,9 @@ pub use counter::{Counter, Gauge};
 pub use found::{Found, OfAhead};
 pub use histogram::{ClassHistograms, LatencyHistogram};
 pub use labelled::{LABELS_MAX, LabelledCounters, OTHER};
+pub use process::{OverloadStats, ProcessStats};
 pub use recorder::{
-    EndpointShardStats, InboundPeerStats, Listener, OpenConnection, PEERS_MAX, Recorded, ShardRecorder,
+    Beat, EndpointShardStats, InboundPeerStats, Listener, OpenConnection, PEERS_MAX, Recorded, ShardRecorder,
     ShardStats, Side, UpstreamShardStats,
 };
 pub use registry::StatsRegistry;

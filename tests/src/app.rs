@@ -241,7 +241,7 @@ async fn answer(
     if let Some(onward) = &plan.onward {
         plan.status = call(onward, &seen).await?;
     }
-    let kept = seen.body.clone();
+    let kept = plan.content.clone().unwrap_or_else(|| seen.body.clone());
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
     if plan.way == Way::Hold {
         let _ = open.wait_for(|open| *open).await;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use outrider_shared::ServiceId;
-use outrider_sidecar::config::{EdgeCertificate, UpstreamListener};
+use outrider_sidecar::config::{ByteCount, EdgeCertificate, UpstreamListener};
 use outrider_sidecar::limits::Limits;
 use tempfile::TempDir;
 
@@ -65,6 +65,7 @@ impl Mesh {
             upstreams: Vec::new(),
             edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
+            memory_limit: None,
             limits: Limits::default(),
             drain_grace_s: 20,
             advertise: None,
@@ -85,6 +86,7 @@ pub struct PodStart<'a> {
     upstreams: Vec<(ServiceId, u16)>,
     edge_certificates: Vec<EdgeCertificate>,
     concurrency_limit: u32,
+    memory_limit: Option<ByteCount>,
     limits: Limits,
     drain_grace_s: u64,
     advertise: Option<SocketAddr>,
@@ -124,6 +126,13 @@ impl PodStart<'_> {
     #[must_use]
     pub fn concurrency_limit(mut self, limit: u32) -> Self {
         self.concurrency_limit = limit;
+        self
+    }
+
+    /// Its sidecar may use so many bytes.
+    #[must_use]
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(ByteCount(bytes));
         self
     }
 
@@ -177,6 +186,7 @@ impl PodStart<'_> {
             upstreams: upstreams.collect(),
             edge_certificates: self.edge_certificates.clone(),
             concurrency_limit: self.concurrency_limit,
+            memory_limit: self.memory_limit,
             limits: self.limits,
             drain_grace_s: self.drain_grace_s,
             advertise: self.advertise,

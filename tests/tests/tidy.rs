@@ -42,7 +42,8 @@ const IGNORED: [&str; 3] = ["target", ".git", ".outrider"];
 /// One concept in one file that can be read in one sitting.
 const LINES_MAX: usize = 400;
 /// Files that are longer, and why that is the better thing. A file that has become shorter leaves the list.
-const LONGER: [(&str, &str); 0] = [];
+const LONGER: [(&str, &str); 1] =
+    [("sidecar/src/pipeline/rejection/table.rs", "one table of which each row has the same form")];
 
 /// Two screens: what nobody reads to its end keeps no promise.
 const ARCHITECTURE_LINES_MAX: usize = 160;

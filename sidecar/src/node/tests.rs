@@ -293,3 +293,14 @@ async fn what_no_service_is_called_is_refused_with_the_reason() {
     let body = String::from_utf8(answer.body().to_vec()).expect("text");
     assert!(body.contains("nobody") && body.contains("MeshConfig/test@r7"), "{body}");
 }
+
+#[actix_rt::test]
+async fn health_checks_end_when_the_drain_begins() {
+    let pods = Pods::claim();
+    let node = Arc::clone(&start(pods.pod(1), "client").node);
+    let mut checks = std::pin::pin!(crate::health::run(Arc::clone(&node)));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut checks).await;
+    assert!(early.is_err(), "they go on while it serves");
+    node.phase.send_replace(Phase::Withdrawing { until: Instant::now() });
+    tokio::time::timeout(Duration::from_secs(10), checks).await.expect("they end");
+}

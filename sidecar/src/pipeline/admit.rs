@@ -3,13 +3,16 @@
 use std::rc::Rc;
 use std::time::Instant;
 
+use rand::Rng as _;
+
 use super::accept::Accepted;
 use super::authorized::Authorized;
 use super::identify::InboundConnection;
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
-use crate::shard::AppPort;
+use crate::overload::share_refused;
+use crate::shard::{AppPort, Shard};
 use crate::upstream::attempt::{Passed, Probes};
 use crate::upstream::queue::{Cause, PeerKey};
 use crate::upstream::share::{Permit, Share};
@@ -60,16 +63,29 @@ pub async fn to_app<'t>(
     let app = from.shard.app_port(authorized.found.local.target_port).await.ok_or(Rejection::NotReady)?;
     let found = &mut authorized.found;
     let Accepted { head, urgency, .. } = &mut found.identified.accepted;
-    let class = found.table.classes().map_or(0, |classes| {
+    let (class, classes) = found.table.classes().map_or((0, 1), |classes| {
         let (class, name) = classes.of(&found.identified.principal, &head.headers, urgency.class.as_ref());
         urgency.class = Some(name);
-        class
+        (class, classes.count())
     });
     let asks = Asks { class, peer: &from.peer, deadline: urgency.deadline };
     let target = Some((*found.local.name).into());
-    let permit = permit(&app.share, asks, record).await;
+    let permit = match shed(&from.shard, class, classes) {
+        Ok(()) => permit(&app.share, asks, record).await,
+        Err(overloaded) => Err(overloaded),
+    };
     let permit = permit.map_err(|rejection| Refused { rejection, rule: None, target })?;
     Ok(AdmittedToApp { authorized, app, permit })
+}
+
+/// While the sidecar itself is overloaded, what is less important is refused.
+fn shed(shard: &Shard, class: usize, classes: usize) -> Result<(), Rejection> {
+    let overload = &shard.node.stats.process.overload;
+    let level = overload.level();
+    if level > 0 && shard.rng.borrow_mut().random::<f64>() < share_refused(level, class, classes) {
+        return Err(Rejection::Overloaded { short_of: overload.shortest_of() });
+    }
+    Ok(())
 }
 
 async fn permit(share: &Rc<Share>, asks: Asks<'_>, record: &mut Record) -> Result<Permit, Rejection> {

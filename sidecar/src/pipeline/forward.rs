@@ -391,3 +391,11 @@ pub struct Deadline {
     pub at: Instant,
     pub rejection: Rejection,
 }
+
+impl Deadline {
+    /// That the caller has set, of a request that began at `started`.
+    pub fn of_caller(at: Instant, started: Instant) -> Self {
+        let limit = at.saturating_duration_since(started);
+        Self { at, rejection: Rejection::RequestTimeout { limit } }
+    }
+}

@@ -17,6 +17,7 @@ use outrider_shared::identity::PeerRefusal;
 use super::path::BadPath;
 use super::principal::Principal;
 use crate::leg::h1::malformed::Malformed;
+use crate::overload::machine::Resource;
 
 mod answer;
 mod detail;
@@ -111,6 +112,10 @@ pub enum Rejection {
     /// It waited for its turn, and was given up.
     QueueTimeout {
         why: &'static str,
+    },
+    /// Inbound: the sidecar itself is short of something, and refuses what is less important.
+    Overloaded {
+        short_of: Resource,
     },
     /// Outbound: the service's breaker is open.
     BreakerOpen {
@@ -214,6 +219,8 @@ pub enum Flag {
     Uf,
     /// Upstream overflow.
     Uo,
+    /// Overload manager: refused for the proxy's own sake.
+    Om,
     /// Upstream retry limit exceeded.
     Urx,
     /// Upstream request timeout.
@@ -238,6 +245,7 @@ impl Flag {
             Self::Df => "DF",
             Self::Uf => "UF",
             Self::Uo => "UO",
+            Self::Om => "OM",
             Self::Urx => "URX",
             Self::Ut => "UT",
             Self::Uc => "UC",

@@ -138,10 +138,7 @@ impl Routed<'_> {
             let at = now.checked_add(limit)?;
             Some(Deadline { at, rejection: Rejection::BackendTimeout { limit } })
         });
-        let inherited = self.urgency.deadline.map(|at| {
-            let limit = at.saturating_duration_since(self.started);
-            Deadline { at, rejection: Rejection::RequestTimeout { limit } }
-        });
+        let inherited = self.urgency.deadline.map(|at| Deadline::of_caller(at, self.started));
         [request, attempt, inherited].into_iter().flatten().min_by_key(|deadline| deadline.at)
     }
 

@@ -15,7 +15,8 @@ use crate::contexts::{Context, Contexts, TraceKey};
 #[cfg(test)]
 mod tests;
 
-static TIMEOUT: HeaderName = HeaderName::from_static(header::TIMEOUT);
+/// Between sidecars: milliseconds that remain.
+pub static TIMEOUT: HeaderName = HeaderName::from_static(header::TIMEOUT);
 static CLASS: HeaderName = HeaderName::from_static(header::CLASS);
 /// For the app, which may send it on: names what is kept of the request. In an answer between sidecars: retries below were
 /// spent.
@@ -145,6 +146,11 @@ impl Classes {
             default: priority.default,
             trusted: priority.trusted_from.clone(),
         })
+    }
+
+    /// At least one.
+    pub fn count(&self) -> usize {
+        self.names.len()
     }
 
     /// Which class a request is in, and how it is called from here on. The header of a trusted caller decides; then what the

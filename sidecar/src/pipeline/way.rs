@@ -133,6 +133,7 @@ fn stage(rejection: &Rejection) -> &'static str {
         Rejection::ConcurrencyLimit { .. }
         | Rejection::QueueFull { .. }
         | Rejection::QueueTimeout { .. }
+        | Rejection::Overloaded { .. }
         | Rejection::BreakerOpen { .. }
         | Rejection::DeadlineUnreachable => "admit",
         Rejection::NoEndpoint { .. } => "choose",

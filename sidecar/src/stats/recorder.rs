@@ -93,6 +93,18 @@ pub struct ShardStats {
     detected: [LabelledCounters; Found::ALL.len()],
     ahead_inbound: LabelledCounters,
     ahead_outbound: LabelledCounters,
+    /// See [`Beat`].
+    pub beat_us: Gauge,
+    pub lag_us: Gauge,
+}
+
+/// A sign of life of a shard's event loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beat {
+    /// When it was given, in microseconds since the start; 0: never yet.
+    pub at_us: u64,
+    /// How late it was.
+    pub lag_us: u64,
 }
 
 impl ShardStats {
@@ -127,6 +139,9 @@ impl ShardStats {
     }
     pub fn open(&self, listener: Listener) -> u64 {
         self.open[listener.index()].get()
+    }
+    pub fn beat(&self) -> Beat {
+        Beat { at_us: self.beat_us.get(), lag_us: self.lag_us.get() }
     }
 }
 

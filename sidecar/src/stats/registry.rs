@@ -7,11 +7,17 @@ use crossbeam_utils::CachePadded;
 use outrider_shared::session::{InboundTotals, REPORT_ROWS_MAX};
 
 use super::totals::{self, EndpointTotals, PeerTotals, ShardTotals, UpstreamTotals};
-use super::{EndpointShardStats, InboundPeerStats, ShardStats, Side, UpstreamShardStats};
+use super::{
+    Beat, EndpointShardStats, InboundPeerStats, Listener, ProcessStats, ShardStats, Side, UpstreamShardStats,
+};
 
 /// All numbers of a process.
 #[derive(Debug, Default)]
-pub struct StatsRegistry(Mutex<Registered>);
+pub struct StatsRegistry {
+    /// Read without the lock.
+    pub process: ProcessStats,
+    registered: Mutex<Registered>,
+}
 
 #[derive(Debug, Default)]
 struct Registered {
@@ -45,7 +51,7 @@ impl StatsRegistry {
 
     /// Numbers are whole at any moment, so a panic elsewhere does not spoil them.
     fn lock(&self) -> MutexGuard<'_, Registered> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add_shard(&self) -> (usize, Arc<CachePadded<ShardStats>>) {
@@ -94,9 +100,25 @@ impl StatsRegistry {
         self.lock().shards.iter().map(|shard| shard.in_flight.get()).sum()
     }
 
-    /// The sum over all shards.
+    /// Descriptors of connections, as far as they are counted: those that were accepted, those to endpoints, and one to
+    /// the app for each request under way.
+    pub fn open_connections(&self) -> u64 {
+        let registered = self.lock();
+        let accepted = registered.shards.iter().map(|shard| {
+            Listener::ALL.iter().map(|listener| shard.open(*listener)).sum::<u64>() + shard.in_flight.get()
+        });
+        let endpoints = registered.endpoints.iter().filter_map(|endpoint| endpoint.stats.upgrade());
+        accepted.sum::<u64>() + endpoints.map(|endpoint| endpoint.connections.get()).sum::<u64>()
+    }
+
+    /// Of each shard, its last sign of life.
+    pub fn beats(&self) -> Vec<Beat> {
+        self.lock().shards.iter().map(|shard| shard.beat()).collect()
+    }
+
+    /// The sum over all shards, and what the control arbiter counts.
     pub fn shard_totals(&self) -> ShardTotals {
-        totals::of_shards(&self.lock().shards)
+        totals::of_shards(&self.lock().shards, &self.process)
     }
 
     /// By port and peer, in the order in which they were first seen.

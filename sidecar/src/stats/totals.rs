@@ -11,8 +11,9 @@ use outrider_shared::session::{InboundTotals, LATENCY_BUCKETS};
 use super::registry::Held;
 use super::{
     AnswerClass, ClassHistograms, EndpointShardStats, Found, InboundPeerStats, LabelledCounters,
-    LatencyHistogram, Listener, OTHER, ShardStats, Side, UpstreamShardStats,
+    LatencyHistogram, Listener, OTHER, ProcessStats, ShardStats, Side, UpstreamShardStats,
 };
+use crate::overload::machine::Resource;
 
 /// A histogram summed over shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +75,8 @@ pub struct ListenerTotals {
     pub open: u64,
 }
 
-/// Everything in [`ShardStats`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Everything in [`ShardStats`] and [`ProcessStats`].
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ShardTotals {
     pub listeners: Vec<ListenerTotals>,
     pub refusals_inbound: Vec<LabelTotals>,
@@ -91,6 +92,9 @@ pub struct ShardTotals {
     pub detected: Vec<DetectedTotals>,
     pub ahead_inbound: Vec<LabelTotals>,
     pub ahead_outbound: Vec<LabelTotals>,
+    pub health_checks: Vec<LabelTotals>,
+    pub overload_level: u8,
+    pub pressures: Vec<(Resource, f64)>,
 }
 
 /// What was found out about connections to one port.
@@ -200,8 +204,13 @@ fn merge<K: Eq + Hash, S, T>(
     rows
 }
 
-pub(super) fn of_shards(shards: &[Arc<CachePadded<ShardStats>>]) -> ShardTotals {
-    let mut totals = ShardTotals::default();
+pub(super) fn of_shards(shards: &[Arc<CachePadded<ShardStats>>], process: &ProcessStats) -> ShardTotals {
+    let mut totals = ShardTotals {
+        overload_level: process.overload.level(),
+        pressures: process.overload.pressures().collect(),
+        ..ShardTotals::default()
+    };
+    add_labels(&mut totals.health_checks, &process.health_checks);
     for listener in Listener::ALL {
         let accepted = shards.iter().map(|shard| shard.accepted(listener)).sum();
         let open = shards.iter().map(|shard| shard.open(listener)).sum();

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Speaks;
 
 /// How a request is taken.
@@ -42,6 +44,8 @@ pub struct Plan {
     pub delay: Duration,
     /// Answer with so many bytes of the pattern; otherwise with the request's body, up to 64 KiB.
     pub bytes: Option<u64>,
+    /// Answer with this, given in hex.
+    pub content: Option<Bytes>,
     /// Break the answer off after so many bytes of it.
     pub broken_at: Option<u64>,
     pub way: Way,
@@ -69,6 +73,7 @@ impl FromStr for Plan {
                 "delay" => plan.delay = Duration::from_millis(number()?),
                 "bytes" => plan.bytes = Some(number()?),
                 "broken-at" => plan.broken_at = Some(number()?),
+                "hex" => plan.content = Some(hex(value).ok_or_else(|| format!("{item}: no hex"))?),
                 "echo" => plan.way = Way::Echo,
                 "early" => plan.way = Way::Early,
                 "stall" => plan.way = Way::Stall,
@@ -83,6 +88,11 @@ impl FromStr for Plan {
         }
         Ok(plan)
     }
+}
+
+fn hex(given: &str) -> Option<Bytes> {
+    let byte = |at| u8::from_str_radix(given.get(at..at + 2)?, 16).ok();
+    (0..given.len()).step_by(2).map(byte).collect()
 }
 
 /// `orders.test:8080@127.20.1.2:21401`.

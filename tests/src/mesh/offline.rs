@@ -111,6 +111,7 @@ impl Offline {
             upstreams: Vec::new(),
             edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
+            memory_limit: None,
             limits: Limits::default(),
             drain_grace_s: 20,
             advertise: None,

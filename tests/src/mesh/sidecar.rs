@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use crate::loopback::port;
 use outrider_shared::ServiceId;
-use outrider_sidecar::config::{Args, EdgeCertificate, UpstreamListener};
+use outrider_sidecar::config::{Args, ByteCount, EdgeCertificate, UpstreamListener};
 use outrider_sidecar::limits::Limits;
 use outrider_sidecar::node::{self, Ended};
 use serde_json::Value;
@@ -29,6 +29,7 @@ pub struct Start {
     pub upstreams: Vec<UpstreamListener>,
     pub edge_certificates: Vec<EdgeCertificate>,
     pub concurrency_limit: u32,
+    pub memory_limit: Option<ByteCount>,
     pub limits: Limits,
     pub drain_grace_s: u64,
     /// `None`: where it listens.
@@ -59,6 +60,7 @@ impl Start {
             health: self.address(port::HEALTH),
             shards: Some(2),
             concurrency_limit: self.concurrency_limit,
+            memory_limit: self.memory_limit,
             limits: self.limits,
             drain_grace_s: self.drain_grace_s,
         }
@@ -81,6 +83,9 @@ impl Start {
         flag("shards", "2".to_owned());
         flag("concurrency-limit", self.concurrency_limit.to_string());
         flag("drain-grace-s", self.drain_grace_s.to_string());
+        if let Some(ByteCount(bytes)) = self.memory_limit {
+            flag("memory-limit", bytes.to_string());
+        }
         for UpstreamListener { service, port, listen } in &self.upstreams {
             flag("upstream", format!("{service}:{port}={listen}"));
         }

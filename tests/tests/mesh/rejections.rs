@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::Method;
+use outrider_sidecar::config::ByteCount;
 use outrider_tests::app::{App, Speaks};
 use outrider_tests::authority::Wanted;
 use outrider_tests::call::{self, Answer, Call};
@@ -80,6 +81,15 @@ impl Seen {
 
 const ALLOWED: &str = "[{from: [{spiffe: [\"spiffe://test.mesh/ns/test/sa/caller\"]}], to: [{http: {pathPrefixes: [/ok, /denied]}}]}]";
 
+/// Of two classes everything is of the second.
+const HEAVY: &str = "apiVersion: outrider.mesh/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: heavy, namespace: test}
+spec:
+  targetRefs: [{group: \"\", kind: Service, name: heavy}]
+  server: {queue: {maxDepth: 16, maxWait: 100ms, priority: {header: x-class, classes: [first, second], default: second, trustedFrom: []}}}
+";
+
 fn documents() -> String {
     let mut parts = vec![policy::OPEN.replace("AllowSameTrustDomain", "Deny")];
     parts.extend(
@@ -131,6 +141,9 @@ fn documents() -> String {
     for name in ["web", "dying", "broken", "spent", "full", "waiting", "late"] {
         parts.push(policy::authorization(&format!("{name}-allow"), name, "Enforce", "Allow", ALLOWED));
     }
+    parts.push(policy::http("heavy", 8080));
+    parts.push(policy::authorization("heavy-allow", "heavy", "Enforce", "Allow", ALLOWED));
+    parts.push(HEAVY.to_owned());
     parts.push(policy::authorization(
         "web-deny",
         "web",
@@ -165,6 +178,7 @@ async fn every_row_of_the_table_is_provoked_and_every_caller_sees_what_the_refer
     limit(&mut seen, &mut offline, &app).await;
     failures(&mut seen, &caller, &offline, &failing).await;
     queues(&mut seen, &caller, &offline, &queueing).await;
+    overload(&mut seen).await;
     outside(&mut seen).await;
     unready(&mut seen, &mut offline).await;
     reset(&mut seen, &caller, &offline, &dying_place).await;
@@ -351,6 +365,20 @@ async fn queues(seen: &mut Seen, caller: &Sidecar, offline: &Offline, places: &[
             assert_eq!(wait::bounded("one that had a place", one).await.unwrap().status, 200);
         }
     }
+}
+
+/// The called app's sidecar has far more memory than it may.
+async fn overload(seen: &mut Seen) {
+    let mut offline = Offline::new(&documents());
+    let (place, heavy) = (offline.unlisted("caller"), offline.place("heavy"));
+    let credentials = offline.authority.issue(&offline.wanted(&heavy));
+    let mut start = offline.prepare(&heavy, &credentials);
+    start.memory_limit = Some(ByteCount(1));
+    let heavy = Sidecar::in_thread(start);
+    heavy.ready().await;
+    let caller = offline.start(&place).await;
+    heavy.counts("outrider_overload_level", &[], 10.0).await;
+    seen.provoke("overloaded", &caller, || Call::get("heavy.test:8080", "/ok")).await;
 }
 
 /// Nothing has come from a control plane yet.

@@ -54,10 +54,7 @@ pub async fn to_app(
         fields.insert(&XFCC, certificate.clone());
     }
     let context = keep_context(from, &accepted.urgency, &mut fields);
-    let deadline = accepted.urgency.deadline.map(|at| {
-        let limit = at.saturating_duration_since(record.started());
-        Deadline { at, rejection: Rejection::RequestTimeout { limit } }
-    });
+    let deadline = accepted.urgency.deadline.map(|at| Deadline::of_caller(at, record.started()));
     let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
     let (tunnel, form) = (accepted.tunnel, accepted.form);
     let mut handshake = None;
@@ -137,20 +134,32 @@ pub async fn to_app(
     }
     if let Some(tunnel) = tunnel {
         let opened = opens(&response, app_protocol);
-        if let (true, Some(handshake)) = (opened, handshake) {
-            handshake.finish(response.headers_mut()).map_err(refused)?;
-        }
-        match (opened, from.way_in()) {
-            (true, WayIn::Mesh) => upgrade::mark_opened(&mut response),
-            // Its client's sidecar settles it.
-            (false, WayIn::Mesh) => {}
-            (_, WayIn::Edge { .. } | WayIn::Plaintext { .. }) => {
-                upgrade::settle(&mut response, tunnel, opened, form).map_err(refused)?;
-            }
-        }
+        settle_tunnel(&mut response, from.way_in(), (tunnel, opened), handshake, form).map_err(refused)?;
     }
     let deadline = deadline.map(|deadline| deadline.at).filter(|_| tunnel.is_none());
     Ok(Forwarded { response, held: held.held, deadline })
+}
+
+/// What the answer to a tunnel means to whoever asked for it.
+fn settle_tunnel(
+    response: &mut Response<Body>,
+    way_in: WayIn,
+    (tunnel, opened): (Tunnel, bool),
+    handshake: Option<Handshake>,
+    form: Form,
+) -> Result<(), Rejection> {
+    if let (true, Some(handshake)) = (opened, handshake) {
+        handshake.finish(response.headers_mut())?;
+    }
+    match (opened, way_in) {
+        (true, WayIn::Mesh) => upgrade::mark_opened(response),
+        // Its client's sidecar settles it.
+        (false, WayIn::Mesh) => {}
+        (_, WayIn::Edge { .. } | WayIn::Plaintext { .. }) => {
+            upgrade::settle(response, tunnel, opened, form)?;
+        }
+    }
+    Ok(())
 }
 
 /// What the answer says about how loaded the app is; `None`: nothing.

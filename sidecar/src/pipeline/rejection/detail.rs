@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Rejection;
+use crate::overload::machine::Resource;
 
 impl Rejection {
     /// What happened, with the values that are needed to act; only for those inside the mesh.
@@ -43,6 +44,14 @@ impl Rejection {
                 write!(text, "{limit} requests are under way, and no more may be")
             }
             Self::QueueFull { why } | Self::QueueTimeout { why } => write!(text, "{why}"),
+            Self::Overloaded { short_of } => {
+                let what = match short_of {
+                    Resource::Memory => "memory",
+                    Resource::Connections => "descriptors for connections",
+                    Resource::EventLoop => "time on its threads",
+                };
+                write!(text, "this sidecar is short of {what}, and refuses the least important requests")
+            }
             Self::BreakerOpen { cause } => {
                 write!(text, "the service's circuit breaker is not closed: {cause}")
             }

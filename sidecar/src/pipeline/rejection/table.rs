@@ -250,6 +250,17 @@ impl Rejection {
                 next_step: "Try again later; add instances, or see why answers have become slow.",
                 ..SHED
             },
+            // The shortage is this one process's, so another endpoint may take it, and the app is not to be blamed.
+            Self::Overloaded { .. } => Row {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                proxy_status_error: "proxy_internal_response",
+                flag: Flag::Om,
+                label: "overloaded",
+                retry: Retry::Shed,
+                grpc_status: GrpcStatus::Unavailable,
+                title: "The sidecar is overloaded",
+                next_step: "See `outrider_overload_pressure` of the sidecar for what it lacks, and give it more or add instances.",
+            },
             Self::BreakerOpen { .. } => Row {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 proxy_status_error: "destination_unavailable",

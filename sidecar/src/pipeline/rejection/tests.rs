@@ -16,6 +16,7 @@ use sfv::Parser;
 
 use super::{Detail, Refusal, Rejection, Retry, Side, answer};
 use crate::leg::h1::malformed::Malformed;
+use crate::overload::machine::Resource;
 use crate::pipeline::matching::Protocol;
 use crate::pipeline::path::BadPath;
 use crate::pipeline::principal::Principal;
@@ -64,9 +65,8 @@ fn after(rejection: &Rejection) -> Option<Rejection> {
         Rejection::TlsFailed { .. } => Rejection::ConcurrencyLimit { limit: 32 },
         Rejection::ConcurrencyLimit { .. } => Rejection::QueueFull { why: "as many requests wait as may" },
         Rejection::QueueFull { .. } => Rejection::QueueTimeout { why: "it waited as long as it may" },
-        Rejection::QueueTimeout { .. } => {
-            Rejection::BreakerOpen { cause: "7 requests failed in a row".into() }
-        }
+        Rejection::QueueTimeout { .. } => Rejection::Overloaded { short_of: Resource::Memory },
+        Rejection::Overloaded { .. } => Rejection::BreakerOpen { cause: "7 requests failed in a row".into() },
         Rejection::BreakerOpen { .. } => Rejection::RetryBudgetExhausted,
         Rejection::RetryBudgetExhausted => Rejection::DeadlineUnreachable,
         Rejection::DeadlineUnreachable => Rejection::RequestTimeout { limit },
@@ -150,6 +150,7 @@ fn every_error_is_one_that_rfc_9209_registers() {
         "http_response_timeout",
         "http_protocol_error",
         "proxy_internal_error",
+        "proxy_internal_response",
         "proxy_configuration_error",
         "proxy_loop_detected",
     ];

@@ -156,6 +156,21 @@ pub(super) static QUEUE_OUTCOMES: Family = counter(
     &["side", "upstream", "outcome"],
     "Requests that came to the queue, by what became of them",
 );
+pub(super) static HEALTH_CHECKS: Family = counter(
+    "outrider_health_checks",
+    &["result"],
+    "Active checks of other services' endpoints, by what they have shown: well, unwell, inconclusive",
+);
+pub(super) static OVERLOAD_LEVEL: Family = gauge(
+    "outrider_overload_level",
+    &[],
+    "How much is refused since the sidecar itself is overloaded, from 0 to 10",
+);
+pub(super) static OVERLOAD_PRESSURE: Family = gauge(
+    "outrider_overload_pressure",
+    &["resource"],
+    "Used, of what may be: memory, connections; for event_loop the seconds that a shard is late",
+);
 pub(super) static ENDPOINTS: Family = gauge(
     "outrider_upstream_endpoints",
     &["side", "upstream", "state"],

@@ -159,7 +159,7 @@ fn of_peers(scrape: &Scrape) -> [Rows; 3] {
     ]
 }
 
-fn of_shards(scrape: &Scrape) -> [Rows; 11] {
+fn of_shards(scrape: &Scrape) -> [Rows; 14] {
     let shards = &scrape.shards;
     let labelled = |counts: &[LabelTotals]| -> Vec<Row> {
         counts.iter().map(|of| row([&of.label], Value::Counter(of.count))).collect()
@@ -195,6 +195,12 @@ fn of_shards(scrape: &Scrape) -> [Rows; 11] {
                 row(["per_address"], Value::Counter(scrape.refused_by_address)),
                 row(["reset_flood"], Value::Counter(shards.reset_floods)),
             ],
+        ),
+        (&name::HEALTH_CHECKS, labelled(&shards.health_checks)),
+        (&name::OVERLOAD_LEVEL, vec![row([], level(shards.overload_level.into()))]),
+        (
+            &name::OVERLOAD_PRESSURE,
+            shards.pressures.iter().map(|(of, used)| row([of.label()], Value::Gauge(*used))).collect(),
         ),
     ]
 }

@@ -8,6 +8,7 @@ use outrider_shared::session::EndpointView;
 use super::families::{Family, Kind};
 use super::rows::{Row, Value, fold};
 use super::*;
+use crate::overload::machine::{Resource, View};
 use crate::stats::{AnswerClass, Found, Listener, OfAhead, Recorded, ShardRecorder, Side, StatsRegistry};
 
 /// A sidecar that has seen a little of everything.
@@ -34,6 +35,9 @@ fn a_scrape() -> Scrape {
     shard.shard().audit_matches.increment("AuthorizationPolicy/orders-audit#0");
     shard.shard().found(Found::ServerFirst, "shop/mail:25");
     shard.shard().was_ahead(Side::Outbound, OfAhead::Used);
+    registry.process.health_checks.increment("unwell");
+    let pressures = [Some(0.93), None, Some(0.002)];
+    registry.process.overload.publish(&View { level: 4, pressures, shortest_of: Resource::Memory });
     let endpoint = |address: &str, state: &str| EndpointView {
         address: address.to_owned(),
         state: state.to_owned(),
@@ -133,6 +137,9 @@ fn the_page_shows_how_the_sidecar_stands() {
         (r#"outrider_tls_handshake_failures_total{reason="expired"}"#, "1"),
         (r#"outrider_authorization_audit_matches_total{rule="AuthorizationPolicy/orders-audit#0"}"#, "1"),
         (r#"outrider_connections_open{listener="inbound"}"#, "1.0"),
+        (r#"outrider_health_checks_total{result="unwell"}"#, "1"),
+        ("outrider_overload_level", "4.0"),
+        (r#"outrider_overload_pressure{resource="memory"}"#, "0.93"),
         (&format!("outrider_upstream_redispatches_total{{{payments}}}"), "1"),
         (&format!(r#"outrider_upstream_endpoints{{{payments},state="ejected"}}"#), "1.0"),
         (&format!("outrider_upstream_permits_limit{{{payments}}}"), "256.0"),
@@ -234,6 +241,9 @@ fn the_names_are_the_golden_ones() {
         "outrider_connections_open{listener}",
         "outrider_connections_accepted{listener}",
         "outrider_connections_cut{reason}",
+        "outrider_health_checks{result}",
+        "outrider_overload_level{}",
+        "outrider_overload_pressure{resource}",
         "outrider_upstream_requests_in_flight{side,upstream}",
         "outrider_upstream_failures{side,upstream}",
         "outrider_upstream_refusals{side,upstream}",
@@ -309,6 +319,7 @@ fn reference() -> String {
     let ahead = quoted(OfAhead::ALL.map(OfAhead::label));
     let sides = quoted(Side::ALL.map(Side::label));
     let classes = quoted(AnswerClass::ALL.map(AnswerClass::label));
+    let resources = quoted(Resource::ALL.map(Resource::label));
     write!(
         text,
         "\n## Labels\n\n\
@@ -322,7 +333,8 @@ fn reference() -> String {
          | `class` | how the request ended: {classes} |\n\
          | `certificate` | by which `--edge-certificate` and policy call it |\n\
          | `verdict` | what connections turned out to be: {verdicts} |\n\
-         | `outcome` | of files `loaded`, `refused`; of tunnels {ahead} |\n\n\
+         | `outcome` | of files `loaded`, `refused`; of tunnels {ahead} |\n\
+         | `resource` | {resources}; absent where it has no bound |\n\n\
          `grpc_failed` are the gRPC statuses `UNKNOWN`, `DEADLINE_EXCEEDED`, `RESOURCE_EXHAUSTED`, `UNIMPLEMENTED`, \
          `INTERNAL`, `UNAVAILABLE` and `DATA_LOSS`; `grpc_refused` are the others but `OK`. `aborted` is an answer that \
          broke off or never came. Failures are `5xx`, `grpc_failed` and `aborted`.\n",

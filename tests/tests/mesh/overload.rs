@@ -1,0 +1,91 @@
+//! A sidecar that is short of memory refuses what is less important, says so, and stays ready.
+
+use outrider_tests::app::Speaks;
+use outrider_tests::call::{Answer, Call};
+use outrider_tests::loopback::port;
+use outrider_tests::mesh::{Mesh, Pod};
+use outrider_tests::policy;
+
+/// Less than any process has.
+const TINY: u64 = 1 << 10;
+
+/// Requests to `web` are of three classes, by the header of `caller`.
+const CLASSES: &str = "apiVersion: outrider.mesh/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: web, namespace: test}
+spec:
+  targetRefs: [{group: \"\", kind: Service, name: web}]
+  server: {queue: {maxDepth: 16, maxWait: 100ms, priority: {header: x-class, classes: [critical, default, batch],
+    default: default, trustedFrom: [\"spiffe://test.mesh/ns/test/sa/caller\"]}}}
+";
+
+struct World {
+    caller: Pod,
+    web: Pod,
+    mesh: Mesh,
+}
+
+impl World {
+    async fn start(more: &[&str]) -> Self {
+        let (caller, web) = (policy::http("caller", 8080), policy::http("web", 8080));
+        let documents = [&[policy::OPEN, &caller, &web], more].concat();
+        let mesh = Mesh::start(&policy::documents(&documents)).await;
+        let caller = mesh.pod("caller").start().await;
+        let web = mesh.pod("web").app(port::APP, Speaks::Http1).memory_limit(TINY).start().await;
+        caller.sidecar.sees("test/web", 1).await;
+        web.sidecar.counts("outrider_overload_level", &[], 10.0).await;
+        Self { caller, web, mesh }
+    }
+
+    async fn ask(&self, class: &str) -> Answer {
+        Call::get("web.test:8080", "/").header("x-class", class).send(self.caller.outbound()).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_first_class_is_served_and_the_others_are_refused_with_the_reason() {
+    let world = World::start(&[CLASSES]).await;
+    for _ in 0..20 {
+        assert_eq!(world.ask("critical").await.status, 200);
+        for class in ["default", "batch", "unheard-of"] {
+            let refusal = world.ask(class).await.refusal();
+            assert_eq!((refusal.status.as_u16(), &*refusal.label, &*refusal.flag), (503, "overloaded", "OM"));
+            assert!(refusal.detail.contains("short of memory"), "{refusal:?}");
+        }
+    }
+    assert_eq!(world.web.app().seen().len(), 20);
+    let reason = ["side=\"inbound\"", "reason=\"overloaded\""];
+    world.web.sidecar.counts("outrider_refusals_total", &reason, 60.0).await;
+    let used =
+        world.web.sidecar.metric("outrider_overload_pressure", &["resource=\"memory\""]).await.unwrap();
+    assert!(used > 1.0, "{used}");
+    world.web.sidecar.is_ready().await.expect("load that is shed is no reason to be taken out");
+}
+
+#[tokio::test]
+async fn where_there_is_one_class_a_part_of_it_gets_through() {
+    let world = World::start(&[]).await;
+    let (mut served, mut refused) = (0, 0);
+    for _ in 0..400 {
+        let answer = world.ask("critical").await;
+        if answer.status == 200 {
+            served += 1;
+        } else {
+            assert_eq!(answer.refusal().label, "overloaded");
+            refused += 1;
+        }
+    }
+    // A tenth of 400 is 40, with a deviation of 6.
+    assert!((10..=80).contains(&served), "{served} served, {refused} refused");
+}
+
+#[tokio::test]
+async fn another_endpoint_takes_what_one_that_is_overloaded_refuses() {
+    let world = World::start(&[CLASSES]).await;
+    let spare = world.mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+    world.caller.sidecar.sees("test/web", 2).await;
+    for _ in 0..40 {
+        assert_eq!(world.ask("batch").await.status, 200);
+    }
+    assert_eq!((world.web.app().seen().len(), spare.app().seen().len()), (0, 40));
+}
