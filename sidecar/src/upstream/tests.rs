@@ -1,5 +1,7 @@
 //! The machine, the leases, the balance, and the shell: a message in, a snapshot out.
 
+mod leases;
+
 use std::time::Duration;
 
 use actix::Actor as _;
