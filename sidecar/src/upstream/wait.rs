@@ -19,6 +19,9 @@ pub(super) const SLACK: Duration = Duration::from_millis(100);
 /// After the actor has refused one, the shard refuses the same peer's and class's for this long without asking, so that an
 /// overload does not become a message a request.
 const REFUSED_PAUSE: Duration = Duration::from_millis(1);
+/// Before one that waited with an actor that crashed asks the next. 2 ms: the supervisor hears of it in microseconds, but
+/// maybe later than those who waited.
+const RESTART_PAUSE: Duration = Duration::from_millis(2);
 /// An actor that crashed is replaced at once; who waited asks again, once.
 pub(super) const ASKED_MAX: usize = 2;
 
@@ -167,7 +170,10 @@ impl Share {
                     return self.answered(answer, &asks);
                 }
                 // The actor is gone, and those that it had with it.
-                Ok(Err(_)) => waiting.is_over(),
+                Ok(Err(_)) => {
+                    waiting.is_over();
+                    actix_rt::time::sleep(RESTART_PAUSE).await;
+                }
                 Err(_) => break,
             }
         }

@@ -24,8 +24,9 @@ pub struct Plan {
     /// Retries of one request.
     pub retries: u32,
     pub scopes: Vec<Scope>,
-    /// Time passes, and what time alone brings: other settings, other weather.
     pub time_passes: bool,
+    /// Other settings, other weather, endpoints that come and go.
+    pub changes: bool,
     /// Every step is told.
     pub is_told: bool,
     client: ClientTraffic,
@@ -69,6 +70,7 @@ impl Plan {
             retries: small(dice, 0, 2),
             scopes: scopes(scope),
             time_passes: true,
+            changes: true,
             is_told: false,
             client: ClientTraffic { breaker, retry_budget, ..ClientTraffic::default() },
             is_plain: false,
@@ -85,6 +87,7 @@ impl Plan {
             retries: 0,
             scopes: vec![Scope::Service],
             time_passes: false,
+            changes: false,
             is_told: false,
             client: ClientTraffic::default(),
             is_plain: true,

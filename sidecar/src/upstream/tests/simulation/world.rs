@@ -179,7 +179,10 @@ impl World {
             steps.push((20, Step::Restart));
         }
         if self.plan.time_passes {
-            steps.extend([(30, Step::Pass), (1, Step::Configure), (1, Step::Weather), (1, Step::Connect)]);
+            steps.push((30, Step::Pass));
+        }
+        if self.plan.changes {
+            steps.extend([(1, Step::Configure), (1, Step::Weather), (1, Step::Connect)]);
         }
         steps
     }
@@ -644,7 +647,7 @@ impl World {
 
     /// No more requests come: all that are there end, and then nothing is left.
     pub fn drain(&mut self) {
-        (self.plan.arrivals, self.plan.crashes) = (0, 0);
+        (self.plan.arrivals, self.plan.crashes, self.plan.changes) = (0, 0, false);
         self.plan.time_passes = true;
         if self.actor.is_none() {
             self.restart();
