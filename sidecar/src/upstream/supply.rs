@@ -1,8 +1,8 @@
 //! What an upstream has to give, and who gets it: permits by its limit and its queue, retry tokens by its budget. The actor's
 //! decisions about them, pure but for the permits' atomics.
 //!
-//! [`super::actor`] is the shell: it adds a clock, a mailbox, and whoever waits for an answer. The
-//! [simulation](super::tests) adds others.
+//! [`super::actor`] is the shell: it adds a clock, a mailbox, and whoever waits for an answer. The simulation in
+//! `tests/simulation.rs` adds others, which come late, get lost, and crash.
 
 use std::time::{Duration, Instant};
 

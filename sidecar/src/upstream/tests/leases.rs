@@ -3,7 +3,7 @@
 //!
 //! The code is that of the product, with loom's atomics under it.
 
-// The same file as the product's, once more.
+#[allow(clippy::duplicate_mod, reason = "the product's file once more, on other atomics")]
 #[path = "../lease.rs"]
 mod lease;
 

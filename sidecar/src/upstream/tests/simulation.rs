@@ -43,9 +43,9 @@ struct Seen {
 fn run(seed: u64, is_told: bool) -> Seen {
     let _replay = Replay(seed);
     let mut dice = Dice::seeded(seed);
-    let mut plan = Plan::drawn(&mut dice);
-    plan.is_told = is_told;
+    let plan = Plan::drawn(&mut dice);
     let mut world = World::new(dice, plan);
+    world.is_told = is_told;
     for _ in 0..STEPS {
         world.step();
     }

@@ -19,6 +19,8 @@ pub struct Ledger {
     /// The limit, and how many were spent when it was cut, less those that have come back since.
     limit: u32,
     cut: u32,
+    /// That were spent when this was checked last: after each message, at least.
+    held: u32,
     generation: u64,
 }
 
@@ -33,13 +35,13 @@ impl Ledger {
             retried: Vec::new(),
             limit: wire.leases.limit(),
             cut: 0,
+            held: 0,
             generation: published.generation,
         }
     }
 
-    /// `before`: permits that were spent before the step.
-    pub fn check(&mut self, wire: &Wire, published: &Snapshot, supply: Option<&Supply<Waiter>>, before: u32) {
-        self.permits(wire, before);
+    pub fn check(&mut self, wire: &Wire, published: &Snapshot, supply: Option<&Supply<Waiter>>) {
+        self.permits(wire);
         assert!(published.generation >= self.generation, "a generation never goes back");
         self.generation = published.generation;
         if let Some(supply) = supply {
@@ -50,15 +52,16 @@ impl Ledger {
         assert!(most <= probes_max, "of one epoch more probes are under way than policy lets");
     }
 
-    fn permits(&mut self, wire: &Wire, before: u32) {
+    fn permits(&mut self, wire: &Wire) {
         let (held, limit) = (wire.held.get(), wire.leases.limit());
         assert_eq!(wire.leases.in_use(), held, "permits out equal permits in");
         if limit < self.limit {
-            self.cut = self.cut.max(before);
+            self.cut = self.cut.max(self.held);
         }
         self.limit = limit;
         assert!(held <= limit.max(self.cut), "{held} are spent, of {limit}: more than a cut left");
         self.cut = self.cut.min(held);
+        self.held = held;
     }
 
     pub fn began(&mut self, now: Instant) {

@@ -27,8 +27,6 @@ pub struct Plan {
     pub time_passes: bool,
     /// Other settings, other weather, endpoints that come and go.
     pub changes: bool,
-    /// Every step is told.
-    pub is_told: bool,
     client: ClientTraffic,
     /// One limit, one class, one peer, no deadlines.
     is_plain: bool,
@@ -71,7 +69,6 @@ impl Plan {
             scopes: scopes(scope),
             time_passes: true,
             changes: true,
-            is_told: false,
             client: ClientTraffic { breaker, retry_budget, ..ClientTraffic::default() },
             is_plain: false,
         }
@@ -88,7 +85,6 @@ impl Plan {
             scopes: vec![Scope::Service],
             time_passes: false,
             changes: false,
-            is_told: false,
             client: ClientTraffic::default(),
             is_plain: true,
         }
@@ -128,11 +124,11 @@ impl Plan {
         Settings { concurrency, queue, client }
     }
 
-    pub fn directory(&self) -> Input {
+    pub fn directory() -> Input {
         directory(&[1, 2])
     }
 
-    pub fn any_endpoint(&self, dice: &mut Dice) -> SocketAddr {
+    pub fn any_endpoint(dice: &mut Dice) -> SocketAddr {
         address(dice.pick(&[(1, 1), (1, 2)]))
     }
 

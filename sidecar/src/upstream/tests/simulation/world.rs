@@ -67,6 +67,8 @@ pub struct World {
     pub dice: Dice,
     pub plan: Plan,
     pub ledger: Ledger,
+    /// Every step is told.
+    pub is_told: bool,
     wire: Rc<Wire>,
     askers: Arc<Askers>,
     published: Arc<Snapshot>,
@@ -94,7 +96,7 @@ impl World {
             panic: None,
         };
         let mut machine = Machine::resume(&empty, now);
-        machine.handle(plan.directory(), 0.0, now);
+        machine.handle(Plan::directory(), 0.0, now);
         let published = Arc::new(machine.snapshot());
         let wire = Rc::new(Wire::new(&plan, wanted.concurrency.initial, now));
         let supply = Supply::resume(&published, &wire.leases, now);
@@ -104,6 +106,7 @@ impl World {
             dice,
             plan,
             ledger,
+            is_told: false,
             wire,
             askers: Arc::default(),
             published,
@@ -133,14 +136,17 @@ impl World {
             return false;
         }
         let step = self.dice.pick(&steps);
-        if self.plan.is_told {
+        if self.is_told {
             eprintln!("{:?} {step:?}", self.now().duration_since(self.ledger.start));
         }
-        let before = self.wire.held.get();
         self.act(step);
-        let supply = self.actor.as_ref().map(|actor| &actor.supply);
-        self.ledger.check(&self.wire, &self.published, supply, before);
+        self.check();
         true
+    }
+
+    fn check(&mut self) {
+        let supply = self.actor.as_ref().map(|actor| &actor.supply);
+        self.ledger.check(&self.wire, &self.published, supply);
     }
 
     fn possible(&mut self) -> Vec<(u64, Step)> {
@@ -160,7 +166,9 @@ impl World {
             let mailbox = self.wire.mailbox.borrow();
             (0..mailbox.len()).filter(|&from| !mailbox[from].is_empty()).collect()
         };
-        told.into_iter().for_each(|from| with_fate(&|fate| Step::Deliver(from, fate)));
+        for from in told {
+            with_fate(&|fate| Step::Deliver(from, fate));
+        }
         if self.timer_due().is_some_and(|at| at <= now) {
             with_fate(&Step::Timer);
         }
@@ -171,7 +179,8 @@ impl World {
             if matches!(request.state, State::Runs { .. }) {
                 steps.push((4, Step::End(index)));
             }
-            if !request.is_done() {
+            // Without time it is the same as its end for one that runs.
+            if !request.is_done() && (self.plan.time_passes || !matches!(request.state, State::Runs { .. })) {
                 steps.push((1, Step::Leave(index)));
             }
         }
@@ -202,10 +211,11 @@ impl World {
             }
             Step::Weather => self.fails = self.dice.once_in(2),
             Step::Connect => {
-                let address = self.plan.any_endpoint(&mut self.dice);
-                let input = match self.dice.once_in(2) {
-                    true => Input::ConnectFailed { address, cause: "refused".into() },
-                    false => Input::Connected { address },
+                let address = Plan::any_endpoint(&mut self.dice);
+                let input = if self.dice.once_in(2) {
+                    Input::ConnectFailed { address, cause: "refused".into() }
+                } else {
+                    Input::Connected { address }
                 };
                 // Lost: the next attempt says so again.
                 let _lost = self.wire.tell(0, Message::Input(input));
@@ -224,66 +234,55 @@ impl World {
             return self.crash();
         }
         let wire = Rc::clone(&self.wire);
-        let Some(mut actor) = self.actor.take() else { unreachable!("a mailbox is its actor's") };
-        let mut output = Output::Nothing;
-        let mut looked = true;
-        let told = match message {
+        let mut actor = self.actor.take().expect("a mailbox is its actor's");
+        let (told, output) = match message {
+            // It went away while its message waited.
+            Message::Ask { asking, .. } if asking.waiter.answer.is_closed() => (Vec::new(), Output::Nothing),
             Message::Ask { asking, _counted: counted } => {
                 drop(counted);
-                if asking.waiter.answer.is_closed() {
-                    looked = false;
-                    Vec::new()
-                } else {
-                    actor.supply.asked(asking, &wire.leases, now)
-                }
+                wire.return_lost.set(false);
+                (actor.supply.asked(asking, &wire.leases, now), Output::Nothing)
             }
-            Message::Cancelled(id) => actor.supply.cancelled(id, &wire.leases, now),
-            Message::Returned => actor.supply.returned(&wire.leases, now),
+            Message::Cancelled(id) => {
+                wire.return_lost.set(false);
+                (actor.supply.cancelled(id, &wire.leases, now), Output::Nothing)
+            }
+            Message::Returned => {
+                wire.return_lost.set(false);
+                (actor.supply.returned(&wire.leases, now), Output::Nothing)
+            }
             Message::Configure(settings) => {
                 let told = actor.supply.configured(&settings, &wire.leases, now);
-                output = actor.machine.configure(*settings, now);
-                told
+                (told, actor.machine.configure(*settings, now))
             }
             Message::Digest(digest) => {
-                looked = false;
                 let told = actor.supply.seen(&digest, &wire.leases, now);
+                let mut output = Output::Nothing;
                 for (scope, outcomes) in digest.outcomes {
-                    let unit = self.dice.unit();
-                    if actor.machine.handle(Input::Outcomes { scope, outcomes }, unit, now) == Output::Publish
-                    {
+                    let input = Input::Outcomes { scope, outcomes };
+                    if actor.machine.handle(input, self.dice.unit(), now) == Output::Publish {
                         output = Output::Publish;
                     }
                 }
-                told
+                (told, output)
             }
-            Message::Input(input) => {
-                looked = false;
-                let unit = self.dice.unit();
-                output = actor.machine.handle(input, unit, now);
-                Vec::new()
-            }
+            Message::Input(input) => (Vec::new(), actor.machine.handle(input, self.dice.unit(), now)),
             Message::AskProbe { scope, answer, shard } => {
-                looked = false;
-                let (gate, published) = actor.machine.ask_probe(scope, now);
-                output = published;
+                let (gate, output) = actor.machine.ask_probe(scope, now);
                 let right = match gate {
                     Gate::Probe(probe) => Some(ProbeRight::new(&wire, scope, probe, shard)),
                     Gate::Admit { .. } | Gate::Refuse => None,
                 };
                 // Whoever is gone gives it back by dropping it.
                 let _gone = answer.send(right);
-                Vec::new()
+                (Vec::new(), output)
             }
             Message::AskTokens { spent, answer } => {
-                looked = false;
                 // Lost: its tokens expire.
                 let _gone = answer.send(actor.supply.tokens(spent, now));
-                Vec::new()
+                (Vec::new(), Output::Nothing)
             }
         };
-        if looked {
-            wire.return_lost.set(false);
-        }
         self.carry_out(actor, told, output, fate);
     }
 
@@ -328,8 +327,9 @@ impl World {
             self.publish(&mut actor, output);
         }
         self.actor = Some(actor);
-        if fate == Fate::Crashes {
-            self.crash();
+        match fate {
+            Fate::Lives => self.check(),
+            Fate::Crashes => self.crash(),
         }
     }
 
@@ -366,7 +366,7 @@ impl World {
     fn tell_settings(&mut self) {
         let settings = Message::Configure(Box::new(self.wanted.clone()));
         let is_told = self.wire.tell(self.control(), settings).is_ok()
-            && self.wire.tell(self.control(), Message::Input(self.plan.directory())).is_ok();
+            && self.wire.tell(self.control(), Message::Input(Plan::directory())).is_ok();
         self.retell_at = (!is_told).then(|| self.now() + RETELL_PAUSE);
     }
 
@@ -437,9 +437,8 @@ impl World {
                         self.admitted(index, held);
                     }
                 }
-                Some(Err(_)) => self.ledger.refused += 1,
                 None if asked < ASKED_MAX => self.ask(index, asked + 1),
-                None => self.ledger.refused += 1,
+                Some(Err(_)) | None => self.ledger.refused += 1,
             },
             State::AsksProbe { held, scope, answer } => {
                 let right = answer.take().flatten();
