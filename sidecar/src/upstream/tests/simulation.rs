@@ -38,6 +38,7 @@ struct Seen {
     crashes: u32,
     refused: u32,
     retries: u32,
+    lost: u32,
 }
 
 fn run(seed: u64, is_told: bool) -> Seen {
@@ -51,7 +52,7 @@ fn run(seed: u64, is_told: bool) -> Seen {
     }
     world.drain();
     let ledger = &world.ledger;
-    Seen { crashes: ledger.crashes, refused: ledger.refused, retries: ledger.retries }
+    Seen { crashes: ledger.crashes, refused: ledger.refused, retries: ledger.retries, lost: world.lost() }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -72,9 +73,11 @@ fn whatever_is_late_lost_or_crashes_every_invariant_holds() {
         all.crashes += seen.crashes;
         all.refused += seen.refused;
         all.retries += seen.retries;
+        all.lost += seen.lost;
     }
-    println!("{seeds} seeds: {} crashes, {} refused, {} retries", all.crashes, all.refused, all.retries);
-    assert!(all.crashes > 0 && all.refused > 0 && all.retries > 0, "nothing happened");
+    let Seen { crashes, refused, retries, lost } = all;
+    println!("{seeds} seeds: {crashes} crashes, {lost} messages lost, {refused} refused, {retries} retries");
+    assert!([crashes, refused, retries, lost].iter().all(|number| *number > 0), "nothing happened");
 }
 
 /// Goes through all that can happen to so many requests for one permit.

@@ -21,6 +21,8 @@ pub struct Plan {
     pub arrivals: u32,
     pub crashes: u32,
     pub mailbox_max: usize,
+    /// How soon the actor comes to its messages, against what else may happen.
+    pub eagerness: u64,
     /// Retries of one request.
     pub retries: u32,
     pub scopes: Vec<Scope>,
@@ -63,8 +65,9 @@ impl Plan {
             shards,
             arrivals: small(dice, 20, 300),
             crashes: small(dice, 0, 4),
-            // Some so small that it is full now and then.
-            mailbox_max: usize::try_from(dice.between(4, 64)).expect("small"),
+            // Some so small that it is full now and then, and some actors slow.
+            mailbox_max: usize::try_from(dice.between(2, 20)).expect("small"),
+            eagerness: dice.pick(&[(1, 40), (1, 3)]),
             retries: small(dice, 0, 2),
             scopes: scopes(scope),
             time_passes: true,
@@ -81,6 +84,7 @@ impl Plan {
             arrivals,
             crashes,
             mailbox_max: 8,
+            eagerness: 1,
             retries: 0,
             scopes: vec![Scope::Service],
             time_passes: false,

@@ -46,6 +46,8 @@ pub struct Wire {
     /// There is an actor.
     pub is_up: Cell<bool>,
     pub now: Cell<Instant>,
+    /// Messages for which there was no room.
+    pub lost: Cell<u32>,
     /// Permits that somebody has.
     pub held: Cell<u32>,
     /// A [`Message::Returned`] was lost at the bound since the actor looked last.
@@ -62,6 +64,7 @@ impl Wire {
             mailbox_max: plan.mailbox_max,
             is_up: Cell::new(true),
             now: Cell::new(now),
+            lost: Cell::new(0),
             held: Cell::new(0),
             return_lost: Cell::new(false),
             probes: RefCell::default(),
@@ -73,6 +76,7 @@ impl Wire {
         if !self.is_up.get() || mailbox.iter().map(VecDeque::len).sum::<usize>() >= self.mailbox_max {
             drop(mailbox);
             drop(message);
+            self.lost.set(self.lost.get() + u32::from(self.is_up.get()));
             return Err(Unheard);
         }
         mailbox[from].push_back((self.now.get(), message));

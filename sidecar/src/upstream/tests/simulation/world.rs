@@ -144,6 +144,11 @@ impl World {
         true
     }
 
+    /// Messages for which there was no room.
+    pub fn lost(&self) -> u32 {
+        self.wire.lost.get()
+    }
+
     fn check(&mut self) {
         let supply = self.actor.as_ref().map(|actor| &actor.supply);
         self.ledger.check(&self.wire, &self.published, supply);
@@ -156,8 +161,9 @@ impl World {
             steps.push((12, Step::Arrive));
         }
         let may_crash = self.plan.crashes > 0 && self.actor.is_some();
+        let eagerness = self.plan.eagerness;
         let mut with_fate = |step: &dyn Fn(Fate) -> Step| {
-            steps.push((40, step(Fate::Lives)));
+            steps.push((eagerness, step(Fate::Lives)));
             if may_crash {
                 steps.push((1, step(Fate::Crashes)));
             }
@@ -646,6 +652,14 @@ impl World {
 
     /// No more requests come: all that are there end, and then nothing is left.
     pub fn drain(&mut self) {
+        if self.plan.changes {
+            self.act(Step::Configure);
+            if self.actor.is_some() && self.dice.once_in(3) {
+                // What it was told is lost with it.
+                self.plan.crashes = 1;
+                self.crash();
+            }
+        }
         (self.plan.arrivals, self.plan.crashes, self.plan.changes) = (0, 0, false);
         self.plan.time_passes = true;
         if self.actor.is_none() {
