@@ -18,6 +18,7 @@
 
 pub mod actor;
 pub mod admission;
+pub mod atomics;
 pub mod attempt;
 pub mod backoff;
 pub mod balance;
@@ -36,6 +37,7 @@ pub mod settings;
 pub mod share;
 pub mod sliding;
 pub mod supervisor;
+pub mod supply;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
@@ -44,7 +46,7 @@ pub mod wait;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use actix::{Addr, Handler, Message};
@@ -52,9 +54,10 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 
 use actor::{UpstreamActor, View};
+use admission::Asking;
 use lease::{Leases, Returned};
 use settings::Settings;
-use wait::Ask;
+use wait::{Answer, Ask, Askers};
 
 /// Which upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,10 +134,8 @@ pub struct Upstream {
     pub actor: ArcSwap<Addr<UpstreamActor>>,
     /// Events that found its mailbox full, or the actor gone.
     pub mailbox_full: AtomicU64,
-    /// Who has asked for a permit and was not heard yet, by class.
-    pub pending: [AtomicU32; CLASSES_MAX],
-    /// The actor is to hear of permits that came back, and has not yet.
-    pub return_told: AtomicBool,
+    /// Who has asked for a permit and was not heard yet.
+    pub askers: Arc<Askers>,
 }
 
 /// Classes that policy may have.
@@ -162,22 +163,23 @@ impl Upstream {
     }
 
     /// Asks for a permit; `Err`: too many of its class ask already, or the actor is gone.
-    pub fn ask(&self, asking: Ask) -> Result<(), Unheard> {
-        let pending = &self.pending[asking.class.min(CLASSES_MAX - 1)];
-        if pending.fetch_add(1, Ordering::Relaxed) < PENDING_MAX && self.try_tell(asking).is_ok() {
-            return Ok(());
-        }
-        pending.fetch_sub(1, Ordering::Relaxed);
-        Err(Unheard)
+    pub fn ask(&self, asking: Asking<Answer>) -> Result<(), Unheard> {
+        let counted = self.askers.count(asking.class).ok_or(Unheard)?;
+        self.try_tell(Ask { asking, counted })
     }
 
     /// A permit of `shard` comes back.
     pub fn give_back(&self, shard: usize) {
-        if self.leases.give_back(shard) == Returned::Awaited
-            && !self.return_told.swap(true, Ordering::SeqCst)
-            && self.try_tell(wait::Returned).is_err()
-        {
-            self.return_told.store(false, Ordering::SeqCst);
+        match self.leases.give_back(shard) {
+            Returned::Idle => {}
+            Returned::Awaited => self.tell_of_idle(),
+        }
+    }
+
+    /// Somebody waits, and permits are idle where the actor may have looked already.
+    pub(crate) fn tell_of_idle(&self) {
+        if self.try_tell(wait::Returned).is_err() {
+            self.leases.hear();
         }
     }
 

@@ -2,21 +2,21 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::admission::{Admission, Told};
+use super::admission::Told;
 use super::attempt::{AskProbe, ProbeGrant};
-use super::concurrency::{Limiter, Sample, View as LimiterView};
-use super::digest::{Digest, PERIOD, Scope, Spent};
+use super::concurrency::View as LimiterView;
+use super::digest::{Digest, PERIOD, Scope};
 use super::events::Events;
 use super::machine::{Input, Machine, Output};
 use super::queue::View as QueueView;
 use super::settings::Settings;
+use super::supply::Supply;
 use super::tokens::AskTokens;
 use super::wait::{Answer, Ask, Cancelled, Grant, Returned};
 use super::{CLASSES_MAX, Key, PENDING_MAX, Upstream};
@@ -24,12 +24,6 @@ use super::{breaker, budget};
 
 /// Messages that wait: what every class may have asked for, and as many facts as an upstream's permits can cause at once.
 const MAILBOX_MAX: usize = CLASSES_MAX * PENDING_MAX as usize + 2_048;
-
-/// What is in flight of one shard counts for so long after its last digest. 200 ms: four of them.
-const PEAK_LASTS: Duration = Duration::from_millis(200);
-/// How long an answer takes is believed for so long after the last one. 500 ms: after a slow spell somebody with a deadline
-/// must be tried again, or nothing would show that it is over.
-const EXPECTED_LASTS: Duration = Duration::from_millis(500);
 
 /// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
 /// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
@@ -39,13 +33,7 @@ const EXPECTED_LASTS: Duration = Duration::from_millis(500);
 pub struct UpstreamActor {
     upstream: Arc<Upstream>,
     machine: Machine,
-    admission: Admission<Answer>,
-    limiter: Limiter,
-    budget: budget::Machine,
-    /// The most that each shard had in flight at once, and when it said so.
-    peaks: Vec<Option<(u32, Instant)>>,
-    /// When an answer came last.
-    answered_at: Option<Instant>,
+    supply: Supply<Answer>,
     events: Arc<Events>,
     random: SmallRng,
     /// When it was shown last, and whether anything has changed since.
@@ -87,42 +75,39 @@ impl Message for Crashed {
 
 /// Notices an unwind through the actor: actix drops an actor that panicked, and tells nobody.
 struct Guard {
-    key: Key,
+    upstream: Arc<Upstream>,
     supervisor: Recipient<Crashed>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Err(error) = self.supervisor.try_send(Crashed { key: self.key.clone() })
-        {
-            tracing::error!(upstream = %self.key, %error, "nobody will restart this upstream's actor");
+        if !std::thread::panicking() {
+            return;
+        }
+        // Nobody waits with it any more; until there is another, idle permits are for whoever comes.
+        self.upstream.leases.flow();
+        let key = self.upstream.key.clone();
+        if let Err(error) = self.supervisor.try_send(Crashed { key }) {
+            tracing::error!(upstream = %self.upstream.key, %error, "nobody will restart this upstream's actor");
         }
     }
 }
 
 impl UpstreamActor {
-    pub fn new(upstream: Arc<Upstream>, supervisor: Recipient<Crashed>, events: Arc<Events>) -> Self {
+    /// `machine` is what the snapshot says.
+    pub fn new(
+        upstream: Arc<Upstream>,
+        machine: Machine,
+        supervisor: Recipient<Crashed>,
+        events: Arc<Events>,
+    ) -> Self {
         let (snapshot, now) = (upstream.snapshot.load(), Instant::now());
-        let (settings, shards) = (&snapshot.settings, upstream.leases.idle().len());
-        let machine = Machine::resume(&snapshot, now);
-        let admission = Admission::new(&settings.queue);
-        let limiter = Limiter::resume(&settings.concurrency, upstream.leases.limit());
-        let retries = settings.client.retry_budget;
-        let budget = match snapshot.incarnation {
-            0 => budget::Machine::new(retries, shards, now),
-            // Longer ago than any block lasts, and numbers that no block of the last one has.
-            incarnation => budget::Machine::resume(retries, shards, incarnation << 32, now),
-        };
-        let guard = Guard { key: upstream.key.clone(), supervisor };
+        let supply = Supply::resume(&snapshot, &upstream.leases, now);
+        let guard = Guard { upstream: Arc::clone(&upstream), supervisor };
         Self {
             upstream,
             machine,
-            admission,
-            limiter,
-            budget,
-            peaks: vec![None; shards],
-            answered_at: None,
+            supply,
             events,
             random: SmallRng::from_os_rng(),
             shown_at: now,
@@ -148,34 +133,17 @@ impl UpstreamActor {
         }
     }
 
-    fn limit(&mut self, changed: Option<u32>, now: Instant) {
-        if let Some(limit) = changed {
-            self.upstream.leases.set_limit(limit);
-            let told = self.admission.permits_returned(&self.upstream.leases, now);
-            self.tell(told);
-        }
-    }
-
-    fn tell(&self, told: Vec<Told<Answer>>) {
+    fn tell(&self, told: Vec<Told<'_, Answer>>) {
         for told in told {
             // Whoever is gone gives its permit back by dropping it.
             let _gone = match told {
-                Told::Granted { waiter, shard } => waiter.send(Ok(Grant::new(&self.upstream, shard))),
+                Told::Granted { waiter, shard, permit } => {
+                    permit.grant();
+                    waiter.send(Ok(Grant::new(&self.upstream, shard)))
+                }
                 Told::Dropped { waiter, cause } => waiter.send(Err(cause)),
             };
         }
-    }
-
-    /// What all shards have seen.
-    fn sample(&mut self, shard: usize, mut sample: Sample, now: Instant) -> Sample {
-        if let Some(peak) = self.peaks.get_mut(shard) {
-            *peak = Some((sample.in_flight_max, now));
-        }
-        let recent = |at: Instant| now.saturating_duration_since(at) <= PEAK_LASTS;
-        let peaks = self.peaks.iter().flatten().filter(|(_, at)| recent(*at)).map(|(peak, _)| peak);
-        sample.in_flight_max = peaks.sum::<u32>().min(self.upstream.leases.limit());
-        sample.queued = self.upstream.leases.is_queueing();
-        sample
     }
 
     /// What it has become is shown before long, one consistent picture at a time.
@@ -190,9 +158,9 @@ impl UpstreamActor {
         let endpoints = snapshot.endpoints.iter().filter_map(|e| Some((e.address, of(e.address)?))).collect();
         self.upstream.view.store(Some(Arc::new(View {
             at: now,
-            queue: self.admission.view(now),
-            limiter: self.limiter.view(),
-            budget: self.budget.view(now),
+            queue: self.supply.queue_view(now),
+            limiter: self.supply.limiter_view(),
+            budget: self.supply.budget_view(now),
             breaker: self.machine.breaker_view(Scope::Service, now),
             endpoints,
         })));
@@ -203,8 +171,7 @@ impl UpstreamActor {
         self.show(Instant::now());
         let due = [
             self.machine.poll_timeout(),
-            self.admission.poll_timeout(),
-            self.limiter.poll_timeout(),
+            self.supply.poll_timeout(),
             (!self.is_shown).then(|| self.shown_at + PERIOD),
         ];
         let due = due.into_iter().flatten().min();
@@ -220,9 +187,7 @@ impl UpstreamActor {
                 let now = Instant::now();
                 let output = this.machine.handle_timeout(now);
                 this.apply(output);
-                let changed = this.limiter.handle_timeout(now);
-                this.limit(changed, now);
-                let told = this.admission.handle_timeout(&this.upstream.leases, now);
+                let told = this.supply.handle_timeout(&this.upstream.leases, now);
                 this.tell(told);
                 this.arm(ctx);
             });
@@ -236,8 +201,6 @@ impl Actor for UpstreamActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX_MAX);
-        // Whoever waited with one that crashed asks again.
-        self.upstream.leases.flow();
         self.arm(ctx);
     }
 }
@@ -254,22 +217,11 @@ impl Handler<Digest> for UpstreamActor {
     type Result = ();
     fn handle(&mut self, digest: Digest, ctx: &mut Self::Context) {
         let now = Instant::now();
+        let told = self.supply.seen(&digest, &self.upstream.leases, now);
+        self.tell(told);
         for (scope, outcomes) in digest.outcomes {
             self.input(Input::Outcomes { scope, outcomes }, now);
         }
-        if digest.began > 0 {
-            self.budget.began(digest.began, digest.since, now);
-        }
-        if let Some(Spent { number, tokens, rest }) = digest.spent {
-            self.budget.spent(number, tokens, rest, now);
-        }
-        if let Some(expected) = digest.sample.likely() {
-            self.answered_at = Some(now);
-            self.admission.expect(expected);
-        }
-        let sample = self.sample(digest.shard, digest.sample, now);
-        let changed = self.limiter.observe(sample, now);
-        self.limit(changed, now);
         self.arm(ctx);
     }
 }
@@ -278,11 +230,8 @@ impl Handler<Configure> for UpstreamActor {
     type Result = ();
     fn handle(&mut self, Configure(settings): Configure, ctx: &mut Self::Context) {
         let now = Instant::now();
-        let changed = self.limiter.reconfigure(&settings.concurrency);
-        self.limit(changed, now);
-        let told = self.admission.reconfigure(&settings.queue, &self.upstream.leases, now);
+        let told = self.supply.configured(&settings, &self.upstream.leases, now);
         self.tell(told);
-        self.budget.reconfigure(settings.client.retry_budget, now);
         let output = self.machine.configure(settings, now);
         self.apply(output);
         self.arm(ctx);
@@ -291,18 +240,13 @@ impl Handler<Configure> for UpstreamActor {
 
 impl Handler<Ask> for UpstreamActor {
     type Result = ();
-    fn handle(&mut self, asking: Ask, ctx: &mut Self::Context) {
-        self.upstream.pending[asking.class.min(CLASSES_MAX - 1)].fetch_sub(1, Ordering::Relaxed);
+    fn handle(&mut self, Ask { asking, counted }: Ask, ctx: &mut Self::Context) {
+        drop(counted);
         // It went away while its message waited.
         if asking.waiter.is_closed() {
             return;
         }
-        let now = Instant::now();
-        if self.answered_at.is_some_and(|at| now.saturating_duration_since(at) > EXPECTED_LASTS) {
-            self.answered_at = None;
-            self.admission.expect(Duration::ZERO);
-        }
-        let told = self.admission.enqueue(asking, &self.upstream.leases, now);
+        let told = self.supply.asked(asking, &self.upstream.leases, Instant::now());
         self.tell(told);
         self.arm(ctx);
     }
@@ -311,7 +255,7 @@ impl Handler<Ask> for UpstreamActor {
 impl Handler<Cancelled> for UpstreamActor {
     type Result = ();
     fn handle(&mut self, Cancelled(id): Cancelled, ctx: &mut Self::Context) {
-        let told = self.admission.cancel(id, &self.upstream.leases, Instant::now());
+        let told = self.supply.cancelled(id, &self.upstream.leases, Instant::now());
         self.tell(told);
         self.arm(ctx);
     }
@@ -320,9 +264,7 @@ impl Handler<Cancelled> for UpstreamActor {
 impl Handler<Returned> for UpstreamActor {
     type Result = ();
     fn handle(&mut self, _: Returned, ctx: &mut Self::Context) {
-        // Before the permits are looked at: one that comes back after that is told anew.
-        self.upstream.return_told.store(false, Ordering::SeqCst);
-        let told = self.admission.permits_returned(&self.upstream.leases, Instant::now());
+        let told = self.supply.returned(&self.upstream.leases, Instant::now());
         self.tell(told);
         self.arm(ctx);
     }
@@ -341,10 +283,6 @@ impl Handler<AskProbe> for UpstreamActor {
 impl Handler<AskTokens> for UpstreamActor {
     type Result = MessageResult<AskTokens>;
     fn handle(&mut self, AskTokens(spent): AskTokens, _: &mut Self::Context) -> Self::Result {
-        let now = Instant::now();
-        if let Some(Spent { number, tokens, rest }) = spent {
-            self.budget.spent(number, tokens, rest, now);
-        }
-        MessageResult(self.budget.grant(now))
+        MessageResult(self.supply.tokens(spent, Instant::now()))
     }
 }

@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use outrider_shared::traffic;
 
-use super::lease::Leases;
+use super::lease::{Leases, Taken};
 use super::queue::{Cause, Dropped, Entry, PeerKey, Popped, Queue, Ticket, View};
 
 /// A request that waits, as its shard names it.
@@ -42,12 +42,13 @@ pub struct Asking<W> {
 }
 
 /// What one that waits is told.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Told<W> {
+#[derive(Debug)]
+pub enum Told<'l, W> {
     /// A permit was taken for it, which belongs to this shard from now on.
     Granted {
         waiter: W,
         shard: usize,
+        permit: Taken<'l>,
     },
     Dropped {
         waiter: W,
@@ -67,13 +68,18 @@ impl<W> Admission<W> {
     }
 
     /// Others settings hold from now on; whoever waits goes on waiting where there is still room.
-    pub fn reconfigure(&mut self, settings: &traffic::Queue, leases: &Leases, now: Instant) -> Vec<Told<W>> {
+    pub fn reconfigure<'l>(
+        &mut self,
+        settings: &traffic::Queue,
+        leases: &'l Leases,
+        now: Instant,
+    ) -> Vec<Told<'l, W>> {
         let dropped = self.queue.reconfigure(settings, now);
         self.settle(dropped, leases, now)
     }
 
     /// A shard found no permit.
-    pub fn enqueue(&mut self, asking: Asking<W>, leases: &Leases, now: Instant) -> Vec<Told<W>> {
+    pub fn enqueue<'l>(&mut self, asking: Asking<W>, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         leases.queue();
         let Asking { id, class, peer, deadline, waiter } = asking;
         let pushed = self.queue.push(Entry { class, peer, deadline, waiter: (id, waiter) }, now);
@@ -84,7 +90,7 @@ impl<W> Admission<W> {
     }
 
     /// Its client went away.
-    pub fn cancel(&mut self, id: WaiterId, leases: &Leases, now: Instant) -> Vec<Told<W>> {
+    pub fn cancel<'l>(&mut self, id: WaiterId, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         if let Some(ticket) = self.tickets.remove(&id) {
             self.queue.cancel(ticket);
         }
@@ -92,7 +98,7 @@ impl<W> Admission<W> {
     }
 
     /// Permits came back, or there are more of them.
-    pub fn permits_returned(&mut self, leases: &Leases, now: Instant) -> Vec<Told<W>> {
+    pub fn permits_returned<'l>(&mut self, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         self.settle(Vec::new(), leases, now)
     }
 
@@ -106,7 +112,7 @@ impl<W> Admission<W> {
         self.queue.poll_timeout()
     }
 
-    pub fn handle_timeout(&mut self, leases: &Leases, now: Instant) -> Vec<Told<W>> {
+    pub fn handle_timeout<'l>(&mut self, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         let dropped = self.queue.handle_timeout(now);
         self.settle(dropped, leases, now)
     }
@@ -116,12 +122,12 @@ impl<W> Admission<W> {
     }
 
     /// Gives permits out while there are any, and lets traffic flow again once nobody waits.
-    fn settle(
+    fn settle<'l>(
         &mut self,
         dropped: Vec<Dropped<(WaiterId, W)>>,
-        leases: &Leases,
+        leases: &'l Leases,
         now: Instant,
-    ) -> Vec<Told<W>> {
+    ) -> Vec<Told<'l, W>> {
         let mut told = Vec::new();
         self.drop_all(dropped, &mut told);
         while !self.queue.is_empty() {
@@ -130,8 +136,7 @@ impl<W> Admission<W> {
             self.drop_all(dropped, &mut told);
             if let Some(Popped { waiter: (id, waiter), .. }) = popped {
                 self.tickets.remove(&id);
-                told.push(Told::Granted { waiter, shard: id.shard });
-                permit.grant();
+                told.push(Told::Granted { waiter, shard: id.shard, permit });
             }
         }
         if self.queue.is_empty() && leases.is_queueing() {
@@ -141,7 +146,7 @@ impl<W> Admission<W> {
         told
     }
 
-    fn drop_all(&mut self, dropped: Vec<Dropped<(WaiterId, W)>>, told: &mut Vec<Told<W>>) {
+    fn drop_all(&mut self, dropped: Vec<Dropped<(WaiterId, W)>>, told: &mut Vec<Told<'_, W>>) {
         for Dropped { waiter: (id, waiter), cause, .. } in dropped {
             self.tickets.remove(&id);
             told.push(Told::Dropped { waiter, cause });

@@ -9,12 +9,15 @@
 //!   idle of all shards + spent = limit + debt
 //! ```
 //!
+//! *Nobody waits while a permit idles.* The actor sets the bit first and looks at the idle permits then; whoever makes one
+//! idle does that first and looks at the bit then. One of both sees the other, so either the actor finds the permit, or it
+//! is told ([`Returned::Awaited`]). One message is enough for all that come back until it looks again ([`Leases::hear`]).
+//! All of this is sequentially consistent, looks that find nothing included: with less, both might miss the other.
+//!
 //! A limit that is cut below what is spent leaves a *debt*: permits that come back pay it before they are idle again. So a
 //! limit that falls from 256 to 4 holds at once.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use crossbeam_utils::CachePadded;
+use super::atomics::{AtomicBool, AtomicU32, AtomicU64, CachePadded, Ordering};
 
 /// How many permits a shard takes from another at most: enough to spare it the next look for a while.
 const STOLEN_MAX: u32 = 32;
@@ -27,16 +30,27 @@ pub struct Leases {
     /// Read by all, written where a limit is cut or a queue begins: rarely.
     control: CachePadded<AtomicU64>,
     idle: Box<[CachePadded<AtomicU32>]>,
+    /// The actor is told that there are idle permits, and has not looked since.
+    told: AtomicBool,
 }
 
 /// What became of asking for a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Take {
     Taken,
+    /// Taken, and idle ones have moved that others wait for: the actor must hear of them.
+    TakenAndMoved,
     /// All are spent.
     Spent,
     /// Others wait, and nobody overtakes them.
     Queueing,
+}
+
+/// Whether idle permits have moved from one shard to another beside the one that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    None,
+    Some,
 }
 
 /// A permit in the actor's hands. Its drop gives it back.
@@ -54,7 +68,8 @@ impl Taken<'_> {
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        self.leases.give_back(0);
+        // The actor itself holds it, and looks again, or is no more.
+        self.leases.put(0);
     }
 }
 
@@ -62,7 +77,7 @@ impl Drop for Taken<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returned {
     Idle,
-    /// Somebody waits for it.
+    /// Somebody waits for it, and nobody has said so yet.
     Awaited,
 }
 
@@ -70,7 +85,8 @@ impl Leases {
     /// Gives `limit` permits out evenly to `shards`.
     pub fn new(limit: u32, shards: usize) -> Self {
         let idle = (0..shards.max(1)).map(|_| CachePadded::new(AtomicU32::new(0))).collect();
-        let leases = Self { limit: AtomicU32::new(0), control: CachePadded::new(AtomicU64::new(0)), idle };
+        let control = CachePadded::new(AtomicU64::new(0));
+        let leases = Self { limit: AtomicU32::new(0), control, idle, told: AtomicBool::new(false) };
         leases.set_limit(limit);
         leases
     }
@@ -84,42 +100,64 @@ impl Leases {
         if self.control.load(Ordering::Acquire) & QUEUEING != 0 {
             return Take::Queueing;
         }
-        if take_some(&self.idle[shard], 1) == 1 || self.steal(shard) { Take::Taken } else { Take::Spent }
+        if take_some(&self.idle[shard], 1) == 1 {
+            return Take::Taken;
+        }
+        match self.steal(shard) {
+            None => Take::Spent,
+            Some(Moved::None) => Take::Taken,
+            // The actor may have looked while they were in nobody's hands.
+            Some(Moved::Some) => match self.returned() {
+                Returned::Idle => Take::Taken,
+                Returned::Awaited => Take::TakenAndMoved,
+            },
+        }
     }
 
     /// For the actor, while requests queue: one that is idle anywhere.
     pub fn take_for_queued(&self) -> Option<Taken<'_>> {
-        (take_some(&self.idle[0], 1) == 1 || self.steal(0)).then(|| Taken { leases: self })
+        let found = take_some(&self.idle[0], 1) == 1 || self.steal(0).is_some();
+        // Made only where one was found: its drop gives one back.
+        found.then(|| Taken { leases: self })
     }
 
     /// Takes half of what another shard has, keeps all but one of it.
-    fn steal(&self, shard: usize) -> bool {
-        (1..self.idle.len()).any(|step| {
-            let other = &self.idle[(shard + step) % self.idle.len()];
-            let taken = take_half(other);
-            if taken > 1 {
-                self.idle[shard].fetch_add(taken - 1, Ordering::SeqCst);
-                // The limit may have been cut while they were in nobody's hands.
-                self.pay_from(shard);
-            }
-            taken > 0
-        })
+    fn steal(&self, shard: usize) -> Option<Moved> {
+        let mut others = (1..self.idle.len()).map(|step| &self.idle[(shard + step) % self.idle.len()]);
+        let taken = others.find_map(|other| Some(take_half(other)).filter(|taken| *taken > 0))?;
+        if taken == 1 {
+            return Some(Moved::None);
+        }
+        self.idle[shard].fetch_add(taken - 1, Ordering::SeqCst);
+        // The limit may have been cut while they were in nobody's hands.
+        self.pay_from(shard);
+        Some(Moved::Some)
     }
 
     /// Gives one back to `shard`.
     pub fn give_back(&self, shard: usize) -> Returned {
+        self.put(shard);
+        self.returned()
+    }
+
+    fn put(&self, shard: usize) {
         if self.debt() > 0 && self.pay(1) == 1 {
-            return self.returned();
+            return;
         }
         self.idle[shard].fetch_add(1, Ordering::SeqCst);
         // Whoever cuts the limit, or begins to queue, writes `control` first and looks at the idle permits then: one of both
         // sees the other.
         self.pay_from(shard);
-        self.returned()
     }
 
     fn returned(&self) -> Returned {
-        if self.control.load(Ordering::SeqCst) & QUEUEING == 0 { Returned::Idle } else { Returned::Awaited }
+        let queueing = self.control.load(Ordering::SeqCst) & QUEUEING != 0;
+        if queueing && !self.told.swap(true, Ordering::SeqCst) { Returned::Awaited } else { Returned::Idle }
+    }
+
+    /// The actor looks at the idle permits after this, or could not be told: the next one that comes back is told anew.
+    pub fn hear(&self) {
+        self.told.store(false, Ordering::SeqCst);
     }
 
     /// The actor alone: the limit is `limit` from now on.
@@ -206,17 +244,15 @@ fn debt_of(control: u64) -> u32 {
 /// Takes up to `most`; returns how many.
 fn take_some(idle: &AtomicU32, most: u32) -> u32 {
     let part = |idle: u32| idle.min(most);
-    let taken = idle.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |idle| {
-        (part(idle) > 0).then(|| idle - part(idle))
-    });
+    let taken = idle
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |idle| (part(idle) > 0).then(|| idle - part(idle)));
     taken.map_or(0, part)
 }
 
 /// Takes half, rounded up; returns how many.
 fn take_half(idle: &AtomicU32) -> u32 {
     let part = |idle: u32| idle.div_ceil(2).min(STOLEN_MAX);
-    let taken = idle.fetch_update(Ordering::SeqCst, Ordering::Relaxed, |idle| {
-        (part(idle) > 0).then(|| idle - part(idle))
-    });
+    let taken = idle
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |idle| (part(idle) > 0).then(|| idle - part(idle)));
     taken.map_or(0, part)
 }

@@ -120,6 +120,13 @@ impl Machine {
         machine
     }
 
+    /// In place of one that is gone. What it is now is to be published before anybody hears of it: a half-open breaker
+    /// begins a new epoch, and the one after this must not begin the same.
+    pub fn restart(last: &Snapshot, now: Instant) -> Self {
+        let (generation, incarnation) = (last.generation + 1, last.incarnation + 1);
+        Self::resume(&Snapshot { generation, incarnation, ..last.clone() }, now)
+    }
+
     /// `unit` is uniform in [0, 1), for the jitter of a breaker that opens.
     pub fn handle(&mut self, input: Input, unit: f64, now: Instant) -> Output {
         let changed = match input {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
@@ -27,6 +27,9 @@ const MAILBOX_MAX: usize = 4_096;
 const STORM_RESTARTS: usize = 5;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
 const STORM_PAUSE: Duration = Duration::from_secs(1);
+
+/// Before an actor is told again what it did not take. 100 ms: it works its mailbox off by then.
+const RETELL_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an actor needs that a service of the directory gives.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,11 +121,10 @@ impl Supervisor {
             view: ArcSwapOption::empty(),
             actor: ArcSwap::from_pointee(actor_ctx.address()),
             mailbox_full: AtomicU64::new(0),
-            pending: Default::default(),
-            return_told: AtomicBool::new(false),
+            askers: Arc::default(),
         });
-        let actor =
-            UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient(), Arc::clone(&self.events));
+        let (supervisor, events) = (ctx.address().recipient(), Arc::clone(&self.events));
+        let actor = UpstreamActor::new(Arc::clone(&upstream), first, supervisor, events);
         let address = actor_ctx.run(actor);
         upstream.actor.store(Arc::new(address));
         let mut map = UpstreamMap::clone(&self.map.load());
@@ -132,20 +134,31 @@ impl Supervisor {
     }
 
     /// Swaps a fresh actor in, which resumes from the last snapshot.
-    fn restart(&mut self, key: &Key, ctx: &Context<Self>) {
+    fn restart(&mut self, key: &Key, ctx: &mut Context<Self>) {
         let Some(upstream) = self.map.load().get(key).cloned() else { return };
-        let mut last = Snapshot::clone(&upstream.snapshot.load());
-        last.incarnation += 1;
-        last.generation += 1;
-        upstream.snapshot.store(Arc::new(last));
-        let actor =
-            UpstreamActor::new(Arc::clone(&upstream), ctx.address().recipient(), Arc::clone(&self.events));
+        let machine = Machine::restart(&upstream.snapshot.load(), Instant::now());
+        upstream.snapshot.store(Arc::new(machine.snapshot()));
+        let (supervisor, events) = (ctx.address().recipient(), Arc::clone(&self.events));
+        let actor = UpstreamActor::new(Arc::clone(&upstream), machine, supervisor, events);
         upstream.actor.store(Arc::new(actor.start()));
         self.events.tell(key, None, "its actor panicked, and a new one goes on".to_owned());
-        if let Key::Service(service) = key
-            && let Some(listed) = self.directory.get(service)
-        {
-            upstream.tell(listed.input());
+        // What the last one had in its mailbox it never heard.
+        self.tell_all(key, ctx);
+    }
+
+    /// Tells an upstream's actor what holds for it; again later where its mailbox is full or it is being started anew.
+    fn tell_all(&self, key: &Key, ctx: &mut Context<Self>) {
+        let Some(upstream) = self.map.load().get(key).cloned() else { return };
+        let listed = match key {
+            Key::Service(service) => self.directory.get(service),
+            Key::AppPort(_) => None,
+        };
+        let told = upstream
+            .try_tell(Configure(self.settings(key)))
+            .and_then(|()| listed.map_or(Ok(()), |listed| upstream.try_tell(listed.input())));
+        if told.is_err() {
+            let key = key.clone();
+            ctx.run_later(RETELL_PAUSE, move |this, ctx| this.tell_all(&key, ctx));
         }
     }
 }
@@ -176,7 +189,7 @@ impl Handler<Ensure> for Supervisor {
 impl Handler<Directory> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, directory: Directory, _: &mut Self::Context) {
+    fn handle(&mut self, directory: Directory, ctx: &mut Self::Context) {
         let listed = directory.services.into_iter().map(|service| {
             let endpoints = service.endpoints.into_iter().map(|e| (e.sidecar, e.address)).collect();
             (service.service, Listed { identity: service.identity, endpoints, traffic: service.traffic })
@@ -194,17 +207,14 @@ impl Handler<Directory> for Supervisor {
             let left: UpstreamMap = left.map(|(key, upstream)| (key.clone(), Arc::clone(upstream))).collect();
             self.map.store(Arc::new(left));
         }
-        for (service, listed) in &self.directory {
-            if before.get(service) != Some(listed)
-                && let Some(upstream) = map.get(&Key::Service(service.clone()))
-            {
-                upstream.tell(listed.input());
-                upstream.tell(Configure(self.settings(&upstream.key)));
+        for key in map.keys() {
+            let changed = match key {
+                Key::Service(service) => before.get(service) != self.directory.get(service),
+                Key::AppPort(_) => app_changed,
+            };
+            if changed {
+                self.tell_all(key, ctx);
             }
-        }
-        for upstream in map.values().filter(|upstream| app_changed && matches!(upstream.key, Key::AppPort(_)))
-        {
-            upstream.tell(Configure(self.settings(&upstream.key)));
         }
     }
 }

@@ -1,9 +1,13 @@
 //! The machine, the leases, the balance, and the shell: a message in, a snapshot out.
 
+mod leases;
+mod simulation;
+
 use std::time::Duration;
 
-use actix::Actor as _;
+use actix::{Actor as _, AsyncContext as _};
 use outrider_shared::SidecarId;
+use outrider_shared::traffic::{Concurrency, ConcurrencyAlgorithm, ServerTraffic};
 use proptest::prelude::*;
 
 use super::actor::Crashed;
@@ -313,4 +317,20 @@ async fn a_crashed_actor_is_replaced_by_one_that_knows_what_the_last_published()
         now.generation > after.generation && now.endpoints.iter().all(|e| e.health != Health::Healthy)
     })
     .await;
+}
+
+#[actix_rt::test]
+async fn settings_that_an_actor_did_not_take_are_told_again() {
+    let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
+    let supervisor = Supervisor::new(map, 1, 16, Arc::default()).start();
+    let asked = supervisor.send(Ensure { key: Key::AppPort(80) }).await.expect("answers");
+    let upstream = asked.expect("an app needs no directory");
+    let actor = upstream.actor.load_full();
+    // One that is gone.
+    upstream.actor.store(Arc::new(actix::Context::<UpstreamActor>::new().address()));
+    let concurrency = Concurrency { algorithm: ConcurrencyAlgorithm::Fixed, initial: 3, min: 3, max: 3 };
+    let app = ServerTraffic { concurrency, ..ServerTraffic::default() };
+    supervisor.send(Directory { services: Vec::new(), app: Some(app) }).await.expect("takes it");
+    upstream.actor.store(actor);
+    eventually("the limit of policy", || upstream.leases.limit() == 3).await;
 }

@@ -12,7 +12,7 @@ use super::digest::Spent;
 use super::share::Share;
 
 /// An actor answers in microseconds; a retry that waits for longer is not worth it.
-const ASK_MAX: Duration = Duration::from_millis(20);
+pub(super) const ASK_MAX: Duration = Duration::from_millis(20);
 
 /// A shard has a retry and no token; with what it has spent of its last block. From a shard. Lost: there is no retry.
 #[derive(Debug, Clone, Copy)]

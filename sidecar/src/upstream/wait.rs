@@ -2,24 +2,28 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::Message;
 use tokio::sync::oneshot;
 
-use super::Upstream;
 use super::admission::{Asking, WaiterId};
 use super::lease::Take;
 use super::queue::{Cause, PeerKey};
 use super::share::{Permit, Share};
+use super::{CLASSES_MAX, PENDING_MAX, Upstream};
 
 /// Beyond what policy lets a request wait: the actor answers in microseconds, and an unlucky one in a few schedules.
-const SLACK: Duration = Duration::from_millis(100);
+pub(super) const SLACK: Duration = Duration::from_millis(100);
 /// After the actor has refused one, the shard refuses the same peer's and class's for this long without asking, so that an
 /// overload does not become a message a request.
 const REFUSED_PAUSE: Duration = Duration::from_millis(1);
+/// Before one that waited with an actor that crashed asks the next. 2 ms: the supervisor hears of it in microseconds, but
+/// maybe later than those who waited.
+const RESTART_PAUSE: Duration = Duration::from_millis(2);
 /// An actor that crashed is replaced at once; who waited asks again, once.
-const ASKED_MAX: usize = 2;
+pub(super) const ASKED_MAX: usize = 2;
 
 /// Who asks for a permit.
 #[derive(Debug, Clone)]
@@ -41,13 +45,43 @@ pub enum NoPermit {
 }
 
 /// Asks for a permit. From a shard; who waits is told by the answer. Lost: the shard asks anew, and then refuses.
-pub type Ask = Asking<Answer>;
+#[derive(Debug)]
+pub struct Ask {
+    pub asking: Asking<Answer>,
+    pub counted: Counted,
+}
 
 /// Tells one that waits.
 pub type Answer = oneshot::Sender<Result<Grant, Cause>>;
 
 impl Message for Ask {
     type Result = ();
+}
+
+/// Those whose question is on its way to the actor, by class.
+#[derive(Debug, Default)]
+pub struct Askers([AtomicU32; CLASSES_MAX]);
+
+impl Askers {
+    /// `None`: [`PENDING_MAX`] of the class ask already.
+    pub fn count(self: &Arc<Self>, class: usize) -> Option<Counted> {
+        let class = class.min(CLASSES_MAX - 1);
+        let counted = Counted { askers: Arc::clone(self), class };
+        (self.0[class].fetch_add(1, Ordering::Relaxed) < PENDING_MAX).then_some(counted)
+    }
+}
+
+/// One that is counted, until its drop: when it is heard, or was not taken, or lay in the mailbox of an actor that crashed.
+#[derive(Debug)]
+pub struct Counted {
+    askers: Arc<Askers>,
+    class: usize,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.askers.0[self.class].fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Who asked no longer waits. From a shard. Lost: the place is free when its wait is over.
@@ -107,6 +141,10 @@ impl Share {
     pub async fn admit(self: &Rc<Self>, asks: Asks<'_>) -> Result<Permit, NoPermit> {
         match self.upstream.leases.take(self.shard) {
             Take::Taken => Ok(Permit::new(self)),
+            Take::TakenAndMoved => {
+                self.upstream.tell_of_idle();
+                Ok(Permit::new(self))
+            }
             Take::Spent | Take::Queueing if !self.queues() => Err(NoPermit::Limit),
             // Boxed: rare, and large.
             Take::Spent | Take::Queueing => Box::pin(self.wait(asks)).await,
@@ -132,7 +170,10 @@ impl Share {
                     return self.answered(answer, &asks);
                 }
                 // The actor is gone, and those that it had with it.
-                Ok(Err(_)) => waiting.end(),
+                Ok(Err(_)) => {
+                    waiting.end();
+                    actix_rt::time::sleep(RESTART_PAUSE).await;
+                }
                 Err(_) => break,
             }
         }

@@ -1,0 +1,169 @@
+//! What an upstream has to give, and who gets it: permits by its limit and its queue, retry tokens by its budget. The actor's
+//! decisions about them, pure but for the permits' atomics.
+//!
+//! [`super::actor`] is the shell: it adds a clock, a mailbox, and whoever waits for an answer. The simulation in
+//! `tests/simulation.rs` adds others, which come late, get lost, and crash.
+
+use std::time::{Duration, Instant};
+
+use super::Snapshot;
+use super::admission::{Admission, Asking, Told, WaiterId};
+use super::budget::{self, Block};
+use super::concurrency::{self, Limiter, Sample};
+use super::digest::{Digest, Spent};
+use super::lease::Leases;
+use super::queue;
+use super::settings::Settings;
+
+/// What is in flight of one shard counts for so long after its last digest. 200 ms: four of them.
+const PEAK_LASTS: Duration = Duration::from_millis(200);
+/// How long an answer takes is believed for so long after the last one. 500 ms: after a slow spell somebody with a deadline
+/// must be tried again, or nothing would show that it is over.
+const EXPECTED_LASTS: Duration = Duration::from_millis(500);
+
+/// `W`: who waits for a permit, to be told.
+#[derive(Debug)]
+pub struct Supply<W> {
+    admission: Admission<W>,
+    limiter: Limiter,
+    budget: budget::Machine,
+    /// The most that each shard had in flight at once, and when it said so.
+    peaks: Vec<Option<(u32, Instant)>>,
+    /// When an answer came last.
+    answered_at: Option<Instant>,
+}
+
+impl<W> Supply<W> {
+    /// Goes on from what was published last. Whoever waited with one that crashed asks again.
+    pub fn resume(last: &Snapshot, leases: &Leases, now: Instant) -> Self {
+        let (settings, shards) = (&last.settings, leases.idle().len());
+        let limiter = Limiter::resume(&settings.concurrency, leases.limit());
+        let retries = settings.client.retry_budget;
+        let budget = match last.incarnation {
+            0 => budget::Machine::new(retries, shards, now),
+            // Longer ago than any block lasts, and numbers that no block of the last one has.
+            incarnation => budget::Machine::resume(retries, shards, incarnation << 32, now),
+        };
+        leases.flow();
+        // What the last one was told it never heard.
+        leases.hear();
+        leases.set_limit(limiter.limit());
+        Self {
+            admission: Admission::new(&settings.queue),
+            limiter,
+            budget,
+            peaks: vec![None; shards],
+            answered_at: None,
+        }
+    }
+
+    /// A shard found no permit.
+    #[must_use]
+    pub fn asked<'l>(&mut self, asking: Asking<W>, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
+        if self.answered_at.is_some_and(|at| now.saturating_duration_since(at) > EXPECTED_LASTS) {
+            self.answered_at = None;
+            self.admission.expect(Duration::ZERO);
+        }
+        self.admission.enqueue(asking, leases, now)
+    }
+
+    /// One that asked no longer waits.
+    #[must_use]
+    pub fn cancelled<'l>(&mut self, id: WaiterId, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
+        self.admission.cancel(id, leases, now)
+    }
+
+    /// Permits came back while others wait.
+    #[must_use]
+    pub fn returned<'l>(&mut self, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
+        // Before they are looked at: one that comes back after that is told anew.
+        leases.hear();
+        self.admission.permits_returned(leases, now)
+    }
+
+    /// What a shard has seen; how requests ended is for the breakers.
+    #[must_use]
+    pub fn seen<'l>(&mut self, digest: &Digest, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
+        if digest.began > 0 {
+            self.budget.began(digest.began, digest.since, now);
+        }
+        self.spent(digest.spent, now);
+        if let Some(expected) = digest.sample.likely() {
+            self.answered_at = Some(now);
+            self.admission.expect(expected);
+        }
+        let sample = self.of_all(digest.shard, digest.sample, leases, now);
+        let changed = self.limiter.observe(sample, now);
+        self.limit(changed, leases, now)
+    }
+
+    /// A shard has a retry and no token.
+    pub fn tokens(&mut self, spent: Option<Spent>, now: Instant) -> Option<Block> {
+        self.spent(spent, now);
+        self.budget.grant(now)
+    }
+
+    /// Other settings hold from now on.
+    #[must_use]
+    pub fn configured<'l>(
+        &mut self,
+        settings: &Settings,
+        leases: &'l Leases,
+        now: Instant,
+    ) -> Vec<Told<'l, W>> {
+        let changed = self.limiter.reconfigure(&settings.concurrency);
+        let mut told = self.limit(changed, leases, now);
+        told.extend(self.admission.reconfigure(&settings.queue, leases, now));
+        self.budget.reconfigure(settings.client.retry_budget, now);
+        told
+    }
+
+    /// When [`Supply::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.admission.poll_timeout().into_iter().chain(self.limiter.poll_timeout()).min()
+    }
+
+    #[must_use]
+    pub fn handle_timeout<'l>(&mut self, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
+        let changed = self.limiter.handle_timeout(now);
+        let mut told = self.limit(changed, leases, now);
+        told.extend(self.admission.handle_timeout(leases, now));
+        told
+    }
+
+    pub fn queue_view(&self, now: Instant) -> queue::View {
+        self.admission.view(now)
+    }
+
+    pub fn limiter_view(&self) -> concurrency::View {
+        self.limiter.view()
+    }
+
+    pub fn budget_view(&self, now: Instant) -> budget::View {
+        self.budget.view(now)
+    }
+
+    fn spent(&mut self, spent: Option<Spent>, now: Instant) {
+        if let Some(Spent { number, tokens, rest }) = spent {
+            self.budget.spent(number, tokens, rest, now);
+        }
+    }
+
+    fn limit<'l>(&mut self, changed: Option<u32>, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
+        let Some(limit) = changed else { return Vec::new() };
+        leases.set_limit(limit);
+        self.admission.permits_returned(leases, now)
+    }
+
+    /// What all shards have seen.
+    fn of_all(&mut self, shard: usize, mut sample: Sample, leases: &Leases, now: Instant) -> Sample {
+        if let Some(peak) = self.peaks.get_mut(shard) {
+            *peak = Some((sample.in_flight_max, now));
+        }
+        let recent = |at: Instant| now.saturating_duration_since(at) <= PEAK_LASTS;
+        let peaks = self.peaks.iter().flatten().filter(|(_, at)| recent(*at)).map(|(peak, _)| peak);
+        sample.in_flight_max = peaks.sum::<u32>().min(leases.limit());
+        sample.queued = leases.is_queueing();
+        sample
+    }
+}
