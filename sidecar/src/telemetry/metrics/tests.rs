@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use outrider_shared::session::EndpointView;
+use outrider_shared::session::{ActorView, BreakerView, BudgetView, EndpointView, QueueView, WaitingView};
 
 use super::families::{Family, Kind};
 use super::rows::{Row, Value, fold};
@@ -55,6 +55,7 @@ fn a_scrape() -> Scrape {
             limit: 256,
             in_use: 3,
             incarnation: 1,
+            actor: Some(actor()),
             endpoints: vec![endpoint("10.9.8.7:1", "Healthy"), endpoint("10.9.8.7:2", "Ejected")],
             ..UpstreamView::default()
         }],
@@ -77,6 +78,23 @@ fn a_scrape() -> Scrape {
         }),
         session: Session::Connected,
         traces: TraceCounts { exported: 5, dropped_queue_full: 1, dropped_export_failed: 2 },
+    }
+}
+
+/// One that has something in each of its parts.
+fn actor() -> ActorView {
+    let class = WaitingView { name: "checkout".to_owned(), depth: 2, oldest_ms: Some(40) };
+    ActorView {
+        queue: QueueView {
+            depth: 2,
+            oldest_ms: Some(40),
+            shed: 3,
+            classes: vec![class],
+            ..QueueView::default()
+        },
+        budget: BudgetView { left: 7, ..BudgetView::default() },
+        breaker: Some(BreakerView { state: "Open".to_owned(), ..BreakerView::default() }),
+        ..ActorView::default()
     }
 }
 
@@ -141,6 +159,11 @@ fn the_page_shows_how_the_sidecar_stands() {
         ("outrider_overload_level", "4.0"),
         (r#"outrider_overload_pressure{resource="memory"}"#, "0.93"),
         (&format!("outrider_upstream_redispatches_total{{{payments}}}"), "1"),
+        (&format!("outrider_upstream_retry_budget_left{{{payments}}}"), "7.0"),
+        (&format!("outrider_upstream_breakers{{{payments},state=\"open\"}}"), "1.0"),
+        (&format!("outrider_queue_depth{{{payments},class=\"checkout\"}}"), "2.0"),
+        (&format!("outrider_queue_oldest_seconds{{{payments}}}"), "0.04"),
+        (&format!("outrider_queue_requests_total{{{payments},outcome=\"shed\"}}"), "3"),
         (&format!(r#"outrider_upstream_endpoints{{{payments},state="ejected"}}"#), "1.0"),
         (&format!("outrider_upstream_permits_limit{{{payments}}}"), "256.0"),
         (r#"outrider_actor_mailbox_full_total{actor="upstream"}"#, "2"),
