@@ -162,7 +162,8 @@ impl<W> Supply<W> {
         }
         let recent = |at: Instant| now.saturating_duration_since(at) <= PEAK_LASTS;
         let peaks = self.peaks.iter().flatten().filter(|(_, at)| recent(*at)).map(|(peak, _)| peak);
-        sample.in_flight_max = peaks.sum::<u32>().min(leases.limit());
+        // Peaks of several shards need not be of one moment: together no more than may be, or are while a limit was cut.
+        sample.in_flight_max = peaks.sum::<u32>().min(leases.limit().max(leases.in_use()));
         sample.queued = leases.is_queueing();
         sample
     }

@@ -17,7 +17,7 @@ use crate::servers::{self, Programs, SERVERS, Server};
 const AT_ONCE: usize = 4;
 
 /// Request fields that the app's sidecar adds. An Envoy behind it keeps the last to itself.
-pub const ADDED: [&str; 3] = ["outrider-hops", "traceparent", "x-forwarded-client-cert"];
+pub const ADDED: [&str; 4] = ["outrider-context", "outrider-hops", "traceparent", "x-forwarded-client-cert"];
 
 /// By client and server, as indices of their tables.
 type Cells = BTreeMap<(usize, usize), Cell>;
@@ -113,7 +113,7 @@ fn notes(client: usize, server: usize, seen: &Seen, wrong: &mut Vec<String>) -> 
         }
     }
     // nginx does not tell what it was told, nor h2load what it got.
-    let known = if SERVERS[server].kind == "Envoy" { &ADDED[..2] } else { &ADDED };
+    let known = if SERVERS[server].kind == "Envoy" { &ADDED[..3] } else { &ADDED };
     if !added.is_empty() && added != known {
         wrong.push(format!("{name}: the server is told {added:?} besides"));
     }

@@ -63,6 +63,9 @@ const DIP_UNCERTAINTY: f64 = 1.25;
 /// How long one step of a dip may take: this, or 4 latencies if they are longer. 400 ms: what is queued meanwhile is
 /// hardly more than what a queue waits for.
 const DIP_STEP_MAX: Duration = Duration::from_millis(400);
+/// How long a step waits at most for others to end: this, or a quarter more than they take. 200 ms: less than a request
+/// waits by default, so that none is shed since those before it turn out to be streams.
+const DIP_UNSETTLED_MAX: Duration = Duration::from_millis(200);
 /// The longest latency that windows and dips allow for. 1 min: what takes longer to begin is a stream.
 const LATENCY_MAX: Duration = Duration::from_mins(1);
 /// What a dip leaves of the limit where it found nothing congested, as a multiple of what was under way. 2: room for a
@@ -184,7 +187,8 @@ impl Gradient {
     }
 
     fn window_ended(&mut self, seen: &Sample, now: Instant) {
-        if seen.is_overloaded(OVERLOADED) {
+        let is_failing = seen.is_overloaded(OVERLOADED);
+        if is_failing {
             self.set(self.limit * OVERLOADED_CUT);
         }
         let Some(us) = seen.typical_us() else { return };
@@ -200,7 +204,11 @@ impl Gradient {
             }
             self.least = Some(Least { us, in_flight, at: now });
             self.is_disproved = true;
-            return self.dip_begins(us, in_flight, 1.0, now);
+            // What nobody presses against needs no proof yet.
+            if used {
+                self.dip_begins(us, in_flight, 1.0, now);
+            }
+            return;
         };
         let ratio = us / least.us;
         let sure = seen.uncertainty(self.variance);
@@ -215,13 +223,14 @@ impl Gradient {
         let is_doubted = self.doubt >= DOUBT_MAX || (self.is_disproved && used);
         let may_dip = self.doubt_from.is_none_or(|from| now >= from);
         let is_old = used && now.saturating_duration_since(least.at) >= LEARNED_FOR;
-        if (is_doubted && may_dip) || is_old {
+        // What fails fast is no measure of anything.
+        if ((is_doubted && may_dip) || is_old) && !is_failing {
             return self.dip_begins(us, in_flight, ratio, now);
         }
         // What was not used has not made the latency what it is.
         if used {
             let gain = if ratio * sure < IDLE { 1.0 } else { GAIN };
-            let most = if seen.is_overloaded(OVERLOADED) { 1.0 } else { TARGET };
+            let most = if is_failing { 1.0 } else { TARGET };
             self.set(self.limit * (TARGET / ratio).powf(gain).clamp(STEP_DOWN_MAX, most));
         }
     }
@@ -278,7 +287,8 @@ impl Gradient {
             let settled = *dip.settled.get_or_insert(from);
             let ended = settled + micros(sample.typical_us().unwrap_or(dip.us_last));
             // A quarter of the sample may be of before.
-            if ended <= from + now.saturating_duration_since(from) / 4 {
+            let counts = ended <= from + now.saturating_duration_since(from) / 4;
+            if counts && !sample.is_overloaded(OVERLOADED) {
                 dip.seen.merge(sample);
             }
         }
@@ -294,7 +304,12 @@ impl Gradient {
     /// nobody else is to be kept waiting.
     fn step_ends(dip: &Dip) -> Instant {
         let whole = DIP_STEP_MAX.max(micros(dip.us_last) * 4);
-        dip.since + if dip.settled.is_some() { whole } else { whole / 2 }
+        dip.since
+            + if dip.settled.is_some() {
+                whole
+            } else {
+                (whole / 2).min(DIP_UNSETTLED_MAX.max(micros(dip.us_last * 1.25)))
+            }
     }
 
     fn dip_measured(&mut self, mut dip: Dip, now: Instant) {
