@@ -42,7 +42,13 @@ impl TraceKey {
 
     /// As an app gets it, and may send it back.
     pub fn header(self) -> HeaderValue {
-        HeaderValue::try_from(format!("{:016x}", self.0)).expect("hex digits")
+        let digit = |place: u32| {
+            let nibble = usize::try_from(self.0 >> (60 - 4 * place) & 15).expect("four bits");
+            b"0123456789abcdef"[nibble]
+        };
+        let mut text = [0; 16];
+        text.iter_mut().zip(0..).for_each(|(byte, place)| *byte = digit(place));
+        HeaderValue::from_bytes(&text).expect("hex digits")
     }
 
     pub fn parse(value: &HeaderValue) -> Option<Self> {

@@ -1,20 +1,27 @@
 //! An upstream is what a request is sent on to: outbound a service, inbound a port of the local app.
 //!
-//! One actor ([`actor::UpstreamActor`], on the control arbiter) is the only writer of its limit and of its endpoints'
-//! health. It publishes an immutable [`Snapshot`]; each shard keeps a [`share::Share`] with its connections and spends
-//! permits that were leased to it. An ordinary request sends no message:
+//! One actor ([`actor::UpstreamActor`], on the control arbiter) is the only writer of its breakers, its endpoints' health, its
+//! limit, its queue and its retry budget. It publishes an immutable [`Snapshot`]; each shard keeps a [`share::Share`] with its
+//! connections and spends permits and tokens that were leased to it. An ordinary request sends no message:
 //!
 //! ```text
-//!   shard:  read the snapshot ─▶ take an idle permit of the lease ─▶ choose an endpoint ─▶ … ─▶ give the permit back
-//!                │ no permit                     │ cannot connect
-//!                ▼                               ▼
-//!   actor:  Lease (takes back from others)   ConnectFailed ─▶ ejects, publishes generation + 1
+//!   shard:  read the snapshot ─▶ take an idle permit ─▶ pick an endpoint ─▶ … ─▶ note how it ended ─▶ give the permit back
+//!                                   │ none is left           │ half open          │ each 50 ms            │ others wait
+//!                                   ▼                        ▼                    ▼                       ▼
+//!   actor:                       Ask: the queue          AskProbe               Digest                 Returned
 //! ```
 //!
-//! Ejection is passive: an endpoint that cannot be connected to is left out for a time that doubles with each failure,
-//! and then tried by whoever comes first. Where all are ejected, all are used, since a wrong guess costs less than none.
+//! *Flowing*: shards spend permits by themselves ([`lease`]). *Queueing*: whoever comes asks the actor, and nobody overtakes
+//! ([`admission`], [`queue`]). How many permits there are is learnt ([`concurrency`]).
 //!
-//! Messages in: [`machine::Input`], [`actor::Lease`]. Out: [`Snapshot`] by `ArcSwap`.
+//! Which endpoints are left out: those that cannot be connected to, for a time that doubles; and those whose breaker is open
+//! or whose health check fails, as long as not too many are ([`breaker::ejection`]). Where all are left out, all are used,
+//! since a wrong guess costs less than none.
+//!
+//! A retry ([`budget`], [`backoff`], [`tokens`]) is one more attempt of the same request: it enters again at admission.
+//!
+//! Messages in: [`machine::Input`], [`digest::Digest`], [`wait::Ask`] and its neighbours. Out: [`Snapshot`] and
+//! [`actor::View`] by `ArcSwap`, [`events`].
 
 pub mod actor;
 pub mod admission;

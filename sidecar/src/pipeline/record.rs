@@ -27,7 +27,7 @@ use crate::leg::h2_client::Slot;
 use crate::shard::Shard;
 use crate::stats::{AnswerClass, Found, InboundPeerStats, OfAhead, Recorded, Side, UpstreamShardStats};
 use crate::upstream::attempt::Attempt;
-use crate::upstream::share::Permit;
+use crate::upstream::share::{OpenTunnel, Permit};
 
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,7 @@ pub struct Held {
     pub permit: Option<Permit>,
     pub slot: Option<Slot>,
     pub attempt: Option<Attempt>,
+    pub tunnel: Option<OpenTunnel>,
     pub reuse: Option<Reuse>,
     /// What the request brought, for the app's own calls.
     pub context: Option<Kept>,

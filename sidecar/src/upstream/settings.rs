@@ -6,6 +6,8 @@ use outrider_shared::units::GepDuration;
 /// How an upstream is called or protected.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// Requests under way, and tunnels open, that the sidecar takes at all.
+    pub cap: u32,
     pub concurrency: Concurrency,
     pub queue: Queue,
     /// Outbound alone; inbound the defaults, which nothing asks for.
@@ -19,9 +21,9 @@ impl Settings {
         let client = client.cloned().unwrap_or_default();
         match client.concurrency {
             Some(concurrency) => {
-                Self { concurrency: capped(concurrency, cap), queue: Queue::default(), client }
+                Self { cap, concurrency: capped(concurrency, cap), queue: Queue::default(), client }
             }
-            None => Self { concurrency: fixed(cap), queue: no_queue(), client },
+            None => Self { cap, concurrency: fixed(cap), queue: no_queue(), client },
         }
     }
 
@@ -29,6 +31,7 @@ impl Settings {
     pub fn of_app(server: Option<&ServerTraffic>, cap: u32) -> Self {
         let server = server.cloned().unwrap_or_default();
         Self {
+            cap,
             concurrency: capped(server.concurrency, cap),
             queue: server.queue,
             client: ClientTraffic::default(),

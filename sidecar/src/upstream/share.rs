@@ -22,6 +22,15 @@ use crate::leg::h2_client::H2Connection;
 use crate::mesh::Dialer;
 use crate::stats::{ShardRecorder, Side, UpstreamShardStats};
 
+/// A tunnel is open; its drop says that it is no longer.
+pub struct OpenTunnel(Rc<Share>);
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        self.0.tunnels.set(self.0.tunnels.get() - 1);
+    }
+}
+
 /// A permit of the upstream; its drop gives it back.
 pub struct Permit(Rc<Share>);
 
@@ -65,6 +74,8 @@ pub struct Share {
     pub(super) digest_due: Cell<bool>,
     /// The most permits that were spent at once since the last digest.
     pub(super) peak: Cell<u32>,
+    /// Tunnels that are open: what is looked into by nobody says nothing of how loaded the app is, so they hold no permit.
+    tunnels: Cell<u32>,
     /// Retry tokens.
     pub(super) block: Cell<Option<Block>>,
     /// Tokens that the block began with.
@@ -128,6 +139,7 @@ impl Share {
             pending: RefCell::new(Pending::new(Instant::now())),
             digest_due: Cell::new(false),
             peak: Cell::new(0),
+            tunnels: Cell::new(0),
             block: Cell::new(None),
             block_size: Cell::new(0),
             turn: Cell::new(0),
@@ -144,7 +156,7 @@ impl Share {
     }
 
     /// What policy says, by the snapshot that was looked at last.
-    pub(super) fn settings(&self) -> Arc<Settings> {
+    pub fn settings(&self) -> Arc<Settings> {
         self.look();
         Arc::clone(&self.settings.borrow())
     }
@@ -158,6 +170,17 @@ impl Share {
     pub(super) fn queues(&self) -> bool {
         self.look();
         self.settings.borrow().queues()
+    }
+
+    /// One more tunnel; `None`: this shard has its part of as many as the sidecar takes.
+    pub fn open_tunnel(self: &Rc<Self>) -> Option<OpenTunnel> {
+        let shards = u32::try_from(self.upstream.leases.idle().len()).expect("as many shards as cores");
+        let most = self.settings().cap.div_ceil(shards);
+        let open = self.tunnels.get();
+        (open < most).then(|| {
+            self.tunnels.set(open + 1);
+            OpenTunnel(Rc::clone(self))
+        })
     }
 
     /// Permits that are spent here.

@@ -127,6 +127,24 @@ async fn echoes(stream: &mut TcpStream) {
 }
 
 #[tokio::test]
+async fn connections_that_stay_open_take_no_request_its_turn() {
+    let (_mesh, caller, app) = pair(&tcp()).await;
+    let _echo = net::echo(app.sidecar.at(port::APP)).await;
+    caller.sidecar.sees("test/app", 1).await;
+    // More than the limit that an app begins with.
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(caller.sidecar.upstream(0)).await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        let mut back = [0];
+        wait::bounded("a byte back", stream.read_exact(&mut back)).await.unwrap();
+        open.push(stream);
+    }
+    let view = app.sidecar.upstream_view(&format!("inbound:{}", port::APP)).await.unwrap();
+    assert_eq!((&view["in_use"], &view["actor"]["queue"]["admitted"]), (&0.into(), &0.into()), "{view}");
+}
+
+#[tokio::test]
 async fn a_server_that_speaks_first_is_heard_at_once() {
     let (_mesh, caller, app) = pair(&tcp()).await;
     let _greets = net::greets(app.sidecar.at(port::APP), b"220 mail ESMTP\r\n").await;

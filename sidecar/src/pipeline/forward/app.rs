@@ -134,6 +134,13 @@ pub async fn to_app(
     }
     if let Some(tunnel) = tunnel {
         let opened = opens(&response, app_protocol);
+        if opened {
+            // Nobody knows for how long: the permit is for requests.
+            let limit = app.share.settings().cap;
+            let open = app.share.open_tunnel().ok_or(Rejection::ConcurrencyLimit { limit });
+            held.held.tunnel = Some(open.map_err(refused)?);
+            held.held.permit = None;
+        }
         settle_tunnel(&mut response, from.way_in(), (tunnel, opened), handshake, form).map_err(refused)?;
     }
     let deadline = deadline.map(|deadline| deadline.at).filter(|_| tunnel.is_none());

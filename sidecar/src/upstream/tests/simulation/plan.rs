@@ -99,7 +99,7 @@ impl Plan {
         if self.is_plain {
             let concurrency =
                 Concurrency { algorithm: ConcurrencyAlgorithm::Fixed, initial: 1, min: 1, max: 1 };
-            return Settings { concurrency, queue: Queue::default(), client };
+            return Settings { cap: 64, concurrency, queue: Queue::default(), client };
         }
         let algorithm = dice.pick(&[
             (1, ConcurrencyAlgorithm::Fixed),
@@ -125,7 +125,7 @@ impl Plan {
             fair_by: dice.pick(&[(1, FairBy::Peer), (1, FairBy::None)]),
             priority,
         };
-        Settings { concurrency, queue, client }
+        Settings { cap: 64, concurrency, queue, client }
     }
 
     pub fn directory() -> Input {
