@@ -230,6 +230,8 @@ pub struct UpstreamShardStats {
     pub retries_refused: Counter,
     /// Calls of the app of which no deadline or class is known, since it passes on no trace.
     pub without_context: Counter,
+    /// Open now; inbound alone.
+    pub tunnels: Gauge,
     pub in_flight: Gauge,
     pub latency: ClassHistograms,
 }

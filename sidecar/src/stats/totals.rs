@@ -132,6 +132,7 @@ pub struct UpstreamTotals {
     pub retries: u64,
     pub retries_refused: u64,
     pub without_context: u64,
+    pub tunnels: u64,
     pub in_flight: u64,
     pub latency: Vec<ClassTotals>,
 }
@@ -279,6 +280,7 @@ pub(super) fn of_upstreams(all: Vec<Held<(Side, Arc<str>), UpstreamShardStats>>)
             retries: 0,
             retries_refused: 0,
             without_context: 0,
+            tunnels: 0,
             in_flight: 0,
             latency: Vec::new(),
         },
@@ -290,6 +292,7 @@ pub(super) fn of_upstreams(all: Vec<Held<(Side, Arc<str>), UpstreamShardStats>>)
             row.retries += stats.retries.get();
             row.retries_refused += stats.retries_refused.get();
             row.without_context += stats.without_context.get();
+            row.tunnels += stats.tunnels.get();
             row.in_flight += stats.in_flight.get();
             add_classes(&mut row.latency, &stats.latency);
         },

@@ -22,12 +22,13 @@ use crate::leg::h2_client::H2Connection;
 use crate::mesh::Dialer;
 use crate::stats::{ShardRecorder, Side, UpstreamShardStats};
 
-/// A tunnel is open; its drop says that it is no longer.
+/// A tunnel is open; its drop says that it is no longer. It holds no permit: what nobody looks into says nothing of how
+/// loaded the app is, and stays open for as long as it likes.
 pub struct OpenTunnel(Rc<Share>);
 
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
-        self.0.tunnels.set(self.0.tunnels.get() - 1);
+        self.0.stats.tunnels.decrement();
     }
 }
 
@@ -74,8 +75,6 @@ pub struct Share {
     pub(super) digest_due: Cell<bool>,
     /// The most permits that were spent at once since the last digest.
     pub(super) peak: Cell<u32>,
-    /// Tunnels that are open: what is looked into by nobody says nothing of how loaded the app is, so they hold no permit.
-    tunnels: Cell<u32>,
     /// Retry tokens.
     pub(super) block: Cell<Option<Block>>,
     /// Tokens that the block began with.
@@ -139,7 +138,6 @@ impl Share {
             pending: RefCell::new(Pending::new(Instant::now())),
             digest_due: Cell::new(false),
             peak: Cell::new(0),
-            tunnels: Cell::new(0),
             block: Cell::new(None),
             block_size: Cell::new(0),
             turn: Cell::new(0),
@@ -176,9 +174,8 @@ impl Share {
     pub fn open_tunnel(self: &Rc<Self>) -> Option<OpenTunnel> {
         let shards = u32::try_from(self.upstream.leases.idle().len()).expect("as many shards as cores");
         let most = self.settings().cap.div_ceil(shards);
-        let open = self.tunnels.get();
-        (open < most).then(|| {
-            self.tunnels.set(open + 1);
+        (self.stats.tunnels.get() < u64::from(most)).then(|| {
+            self.stats.tunnels.increment();
             OpenTunnel(Rc::clone(self))
         })
     }

@@ -211,8 +211,8 @@ async fn a_server_that_speaks_first_is_heard_although_the_client_never_speaks() 
 async fn a_tunnel_that_was_dialled_ahead_is_dropped_uncounted_where_the_client_speaks_http() {
     let pair = Pair::start(&[], Some(Speaks::Http1), Limits::default()).await;
     let mut stream = pair.connect().await;
-    let in_use = "outrider_upstream_permits_in_use";
-    pair.app.sidecar.counts(in_use, &["side=\"inbound\""], 1.0).await;
+    let open = "outrider_upstream_tunnels_open";
+    pair.app.sidecar.counts(open, &["side=\"inbound\""], 1.0).await;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     wait::bounded("the answer", stream.read_to_string(&mut answer)).await.unwrap();
@@ -224,7 +224,7 @@ async fn a_tunnel_that_was_dialled_ahead_is_dropped_uncounted_where_the_client_s
     let by_default = pair.at_app("outrider_authorization_allowed_by_default_total", &[]).await;
     assert_count(by_default, 1.0, "allowed by default");
     wait::until("the permits are back", async || {
-        match pair.app.sidecar.metric(in_use, &["side=\"inbound\""]).await? {
+        match pair.app.sidecar.metric(open, &["side=\"inbound\""]).await? {
             0.0 => Ok(()),
             held => Err(format!("{held} are held")),
         }
@@ -294,14 +294,14 @@ async fn what_an_audited_rule_would_do_is_counted_of_tunnels_that_are_used_and_o
     let _echo = net::echo(pair.app.sidecar.at(port::APP)).await;
     pair.is_seen().await;
     let unused = pair.connect().await;
-    let in_use = "outrider_upstream_permits_in_use";
-    pair.app.sidecar.counts(in_use, &["side=\"inbound\""], 1.0).await;
+    let open = "outrider_upstream_tunnels_open";
+    pair.app.sidecar.counts(open, &["side=\"inbound\""], 1.0).await;
     drop(unused);
     pair.ahead("unused").await;
     let audits = "outrider_authorization_audit_matches_total";
     assert_count(pair.at_app(audits, &[]).await, 0.0, "audits");
     let mut stream = pair.connect().await;
-    pair.app.sidecar.counts(in_use, &["side=\"inbound\""], 1.0).await;
+    pair.app.sidecar.counts(open, &["side=\"inbound\""], 1.0).await;
     stream.write_all(b"\x00").await.unwrap();
     comes(&mut stream, b"\x00").await;
     drop(stream);
@@ -378,7 +378,7 @@ async fn a_client_that_stays_silent_is_let_go() {
 async fn a_drain_does_not_wait_for_clients_that_say_nothing() {
     let pair = Pair::start(&[], Some(Speaks::Http1), Limits::default()).await;
     let mut silent = pair.connect().await;
-    pair.app.sidecar.counts("outrider_upstream_permits_in_use", &["side=\"inbound\""], 1.0).await;
+    pair.app.sidecar.counts("outrider_upstream_tunnels_open", &["side=\"inbound\""], 1.0).await;
     pair.caller.sidecar.ask();
     ends(&mut silent).await;
     let ended = wait::bounded("the drain", pair.caller.sidecar.ended()).await.unwrap();

@@ -135,6 +135,11 @@ pub(super) static WITHOUT_CONTEXT: Family = counter(
     &["side", "upstream"],
     "Calls of the app that passed on no trace of a request under way, so that no deadline and no class is known of them",
 );
+pub(super) static TUNNELS_OPEN: Family = gauge(
+    "outrider_upstream_tunnels_open",
+    &["side", "upstream"],
+    "Tunnels to the app: upgraded connections, and TCP of which nothing is looked at",
+);
 pub(super) static BUDGET_LEFT: Family =
     gauge("outrider_upstream_retry_budget_left", &["side", "upstream"], "Retries that are allowed now");
 pub(super) static BREAKER: Family = gauge(

@@ -205,7 +205,7 @@ fn of_shards(scrape: &Scrape) -> [Rows; 14] {
     ]
 }
 
-fn of_upstreams(upstreams: &[UpstreamTotals]) -> [Rows; 7] {
+fn of_upstreams(upstreams: &[UpstreamTotals]) -> [Rows; 8] {
     let each = |value: fn(&UpstreamTotals) -> Value| {
         upstreams.iter().map(|of| row([of.side.label(), &of.name], value(of))).collect()
     };
@@ -217,6 +217,7 @@ fn of_upstreams(upstreams: &[UpstreamTotals]) -> [Rows; 7] {
         (&name::RETRIES, each(|of| Value::Counter(of.retries))),
         (&name::RETRIES_REFUSED, each(|of| Value::Counter(of.retries_refused))),
         (&name::WITHOUT_CONTEXT, each(|of| Value::Counter(of.without_context))),
+        (&name::TUNNELS_OPEN, each(|of| level(of.tunnels))),
     ]
 }
 

@@ -274,6 +274,7 @@ fn the_names_are_the_golden_ones() {
         "outrider_upstream_retries{side,upstream}",
         "outrider_upstream_retries_refused{side,upstream}",
         "outrider_upstream_requests_without_context{side,upstream}",
+        "outrider_upstream_tunnels_open{side,upstream}",
         "outrider_upstream_retry_budget_left{side,upstream}",
         "outrider_upstream_breakers{side,upstream,state}",
         "outrider_upstream_panic{side,upstream}",
