@@ -32,6 +32,7 @@ use crate::pipeline::{headers, way};
 use crate::shard::AppPort;
 use crate::upstream::connect::NoConnection;
 use crate::upstream::digest::Load;
+use crate::upstream::share::{OpenTunnel, Share};
 
 pub async fn to_app(
     from: &InboundConnection,
@@ -46,13 +47,7 @@ pub async fn to_app(
     let explain = accepted.explain;
     let sent_at = Instant::now();
     let mut fields = accepted.head.headers;
-    if accepted.hops > 0 {
-        // An app that passes it on lets its own sidecar see a circle.
-        fields.insert(&HOPS, HeaderValue::from(u16::from(accepted.hops)));
-    }
-    if let Some(certificate) = &from.certificate {
-        fields.insert(&XFCC, certificate.clone());
-    }
+    tell_app(from, accepted.hops, &mut fields);
     let context = keep_context(from, &accepted.urgency, &mut fields);
     let deadline = accepted.urgency.deadline.map(|at| Deadline::of_caller(at, record.started()));
     let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
@@ -110,12 +105,11 @@ pub async fn to_app(
     if let Some(load) = load(&answered, sent_at).filter(|_| tunnel.is_none()) {
         app.share.seen(load);
     }
-    match &mut answered {
-        Ok((_, underway)) => commit(&mut body, underway),
-        Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) => {
-            record.malformed_answer(*malformed);
-        }
-        Err(_) => {}
+    if let Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) = &answered {
+        record.malformed_answer(*malformed);
+    }
+    if let Ok((_, underway)) = &mut answered {
+        commit(&mut body, underway);
     }
     let refused = |rejection| Refused { rejection, rule: None, target: Some((*local.name).into()) };
     let (mut response, mut held) = answered.map_err(|failure| match failure {
@@ -135,16 +129,18 @@ pub async fn to_app(
     if let Some(tunnel) = tunnel {
         let opened = opens(&response, app_protocol);
         if opened {
-            // Nobody knows for how long: the permit is for requests.
-            let limit = app.share.settings().cap;
-            let open = app.share.open_tunnel().ok_or(Rejection::ConcurrencyLimit { limit });
-            held.held.tunnel = Some(open.map_err(refused)?);
             held.held.permit = None;
+            held.held.tunnel = Some(open_tunnel(&app.share).map_err(refused)?);
         }
         settle_tunnel(&mut response, from.way_in(), (tunnel, opened), handshake, form).map_err(refused)?;
     }
     let deadline = deadline.map(|deadline| deadline.at).filter(|_| tunnel.is_none());
     Ok(Forwarded { response, held: held.held, deadline })
+}
+
+/// Nobody knows for how long it stays open: the permit is for requests.
+fn open_tunnel(share: &Rc<Share>) -> Result<OpenTunnel, Rejection> {
+    share.open_tunnel().ok_or_else(|| Rejection::ConcurrencyLimit { limit: share.settings().cap })
 }
 
 /// What the answer to a tunnel means to whoever asked for it.
@@ -178,6 +174,17 @@ fn load(answered: &Result<Answered, Failure>, sent_at: Instant) -> Option<Load> 
             Some(Load::Overloaded)
         }
         Err(_) => None,
+    }
+}
+
+/// Who calls, and how far the request has come.
+fn tell_app(from: &InboundConnection, hops: u8, fields: &mut HeaderMap) {
+    if hops > 0 {
+        // An app that passes it on lets its own sidecar see a circle.
+        fields.insert(&HOPS, HeaderValue::from(u16::from(hops)));
+    }
+    if let Some(certificate) = &from.certificate {
+        fields.insert(&XFCC, certificate.clone());
     }
 }
 
