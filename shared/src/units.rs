@@ -7,18 +7,20 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// A duration in Gateway API's spelling (GEP-2257): up to four of `h`, `m`, `s`, `ms`, each with at most five digits,
-/// as in `1h30m` or `250ms`. Exact to the millisecond.
+/// as in `1h30m` or `250ms`. Exact to the millisecond, and at most `99999h59m59s999ms`, the longest that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GepDuration(Duration);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no duration: write one to four of 1h, 30m, 10s, 250ms, with at most five digits each")]
+#[error("{given:?} is no duration: write one to four of 1h, 30m, 10s, 250ms, with at most five digits each, and less than 100000h together")]
 pub struct BadDuration {
     pub given: String,
 }
 
 impl GepDuration {
+    const BEYOND_MS: u64 = 100_000 * 3_600_000;
+
     pub const fn get(self) -> Duration {
         self.0
     }
@@ -49,7 +51,7 @@ impl FromStr for GepDuration {
             total_ms += count * unit_ms;
             parts += 1;
         }
-        if parts == 0 {
+        if parts == 0 || total_ms >= Self::BEYOND_MS {
             return Err(bad());
         }
         Ok(Self(Duration::from_millis(total_ms)))

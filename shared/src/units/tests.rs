@@ -62,6 +62,15 @@ fn fractions_are_between_nothing_and_all() {
     assert!(Fraction::NONE.ratio().abs() < f64::EPSILON);
 }
 
+#[test]
+fn parts_may_add_up_to_what_can_be_written_and_to_no_more() {
+    let most = "99999h59m59s999ms";
+    assert_eq!(most.parse::<GepDuration>().unwrap().to_string(), most);
+    for beyond in ["40000h60000h", "99999h60m", "99999h59m59s1000ms", "99999h99999h99999h99999h"] {
+        assert!(beyond.parse::<GepDuration>().is_err(), "{beyond}");
+    }
+}
+
 proptest! {
     #[test]
     fn a_duration_written_is_the_duration_read(ms in 0..99_999_u32 * 3_600) {
