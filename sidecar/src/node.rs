@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr};
-use actix_rt::Arbiter;
+use actix_rt::{Arbiter, ArbiterHandle};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::session::Report;
 use outrider_shared::snapshot::Snapshot;
@@ -139,9 +139,10 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
     let (ask, asked_within) = mpsc::channel(ASKED_MAX);
     let upstreams = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
     let events = Arc::new(Events::default());
+    let arbiters: Vec<_> = (0..config.shards).map(|_| Arbiter::new().handle()).collect();
+    let cap = config.concurrency_limit;
     let supervisor =
-        Supervisor::new(Arc::clone(&upstreams), config.shards, config.concurrency_limit, Arc::clone(&events));
-    let supervisor = supervisor.start();
+        Supervisor::new(Arc::clone(&upstreams), arbiters.clone(), cap, Arc::clone(&events)).start();
     let boot = format!("{:032x}", rand::random::<u128>());
     let identity = TracerIdentity {
         service: config.service.name().to_owned(),
@@ -170,7 +171,7 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         ask,
         config,
     });
-    let doors = (0..node.config.shards).map(|id| start_shard(id, &node)).collect();
+    let doors = (0..).zip(&arbiters).map(|(id, arbiter)| start_shard(id, arbiter, &node)).collect();
     let doors = Doors::new(doors, &node.config.limits, Arc::clone(&node.refused_by_address));
     listen_all(&node, &doors)?;
     let edges = Edges::new(Arc::clone(&node), doors);
@@ -180,12 +181,12 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
     Ok((Rc::new(Effects { node, edges }), asked_within))
 }
 
-fn start_shard(id: usize, node: &Arc<Node>) -> ShardDoor {
+fn start_shard(id: usize, arbiter: &ArbiterHandle, node: &Arc<Node>) -> ShardDoor {
     let (send, accepted) = mpsc::channel(listen::HANDOVER_MAX);
     let recorder = ShardRecorder::new(&node.stats);
     let stats = Arc::clone(recorder.shard());
     let node = Arc::clone(node);
-    Arbiter::new().spawn_fn(move || {
+    arbiter.spawn_fn(move || {
         actix_rt::spawn(Shard::new(id, node, Rc::new(recorder)).run(accepted));
     });
     ShardDoor { send, stats }

@@ -1,6 +1,6 @@
 //! An upstream is what a request is sent on to: outbound a service, inbound a port of the local app.
 //!
-//! One actor ([`actor::UpstreamActor`], on the control arbiter) is the only writer of its breakers, its endpoints' health, its
+//! One actor ([`actor::UpstreamActor`], on the arbiter of a shard) is the only writer of its breakers, its endpoints' health, its
 //! limit, its queue and its retry budget. It publishes an immutable [`Snapshot`]; each shard keeps a [`share::Share`] with its
 //! connections and spends permits and tokens that were leased to it. An ordinary request sends no message:
 //!

@@ -174,25 +174,24 @@ impl UpstreamActor {
             self.supply.poll_timeout(),
             (!self.is_shown).then(|| self.shown_at + PERIOD),
         ];
-        let due = due.into_iter().flatten().min();
-        if due == self.timer.as_ref().map(|(at, _)| *at) {
+        let Some(due) = due.into_iter().flatten().min() else { return };
+        // One that is early does no harm, and what is due first is put off by most of what happens.
+        if self.timer.as_ref().is_some_and(|(at, _)| *at <= due) {
             return;
         }
         if let Some((_, timer)) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        self.timer = due.map(|at| {
-            let timer = ctx.run_later(at.saturating_duration_since(Instant::now()), |this, ctx| {
-                this.timer = None;
-                let now = Instant::now();
-                let output = this.machine.handle_timeout(now);
-                this.apply(output);
-                let told = this.supply.handle_timeout(&this.upstream.leases, now);
-                this.tell(told);
-                this.arm(ctx);
-            });
-            (at, timer)
+        let timer = ctx.run_later(due.saturating_duration_since(Instant::now()), |this, ctx| {
+            this.timer = None;
+            let now = Instant::now();
+            let output = this.machine.handle_timeout(now);
+            this.apply(output);
+            let told = this.supply.handle_timeout(&this.upstream.leases, now);
+            this.tell(told);
+            this.arm(ctx);
         });
+        self.timer = Some((due, timer));
     }
 }
 

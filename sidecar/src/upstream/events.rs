@@ -16,7 +16,7 @@ pub const EVENTS_MAX: usize = 1_024;
 /// Events that a listener may be behind; one that is further behind misses some, and is told.
 const BEHIND_MAX: usize = 256;
 
-/// Written by the control arbiter's actors, read by whoever shows them: never on a request's way, so a lock is fine.
+/// Written by upstreams' actors, read by whoever shows them: never on a request's way, so a lock is fine.
 #[derive(Debug)]
 pub struct Events {
     kept: Mutex<Kept>,

@@ -1,13 +1,15 @@
 //! Starts an actor for each upstream in use, feeds it the directory, and starts it anew when it panics.
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult};
+use actix::dev::channel::{AddressReceiver, channel};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
+use actix_rt::ArbiterHandle;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::snapshot::DirectoryService;
 use outrider_shared::traffic::{ClientTraffic, ServerTraffic};
@@ -28,6 +30,9 @@ const STORM_RESTARTS: usize = 5;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
 const STORM_PAUSE: Duration = Duration::from_secs(1);
 
+/// Until an actor has set its own bound. 16: it does so before it hears anything.
+const MAILBOX_FIRST: usize = 16;
+
 /// Before an actor is told again what it did not take. 100 ms: it works its mailbox off by then.
 const RETELL_PAUSE: Duration = Duration::from_millis(100);
 
@@ -44,7 +49,9 @@ struct Listed {
 /// that depends on input's content; were it to panic, upstreams in use go on, and new ones are refused.
 pub struct Supervisor {
     map: Arc<ArcSwap<UpstreamMap>>,
-    shards: usize,
+    /// Where requests are, and actors too: who waits for a permit asks an actor of its own thread, or of one that is busy
+    /// with requests, and seldom wakes another.
+    shards: Vec<ArbiterHandle>,
     /// Requests under way to one upstream that the sidecar takes at all.
     cap: u32,
     directory: HashMap<ServiceId, Listed>,
@@ -73,7 +80,12 @@ impl Message for Directory {
 
 impl Supervisor {
     /// `cap`: requests under way to one upstream that the sidecar takes at all.
-    pub fn new(map: Arc<ArcSwap<UpstreamMap>>, shards: usize, cap: u32, events: Arc<Events>) -> Self {
+    pub fn new(
+        map: Arc<ArcSwap<UpstreamMap>>,
+        shards: Vec<ArbiterHandle>,
+        cap: u32,
+        events: Arc<Events>,
+    ) -> Self {
         let (directory, crashes) = (HashMap::new(), HashMap::new());
         Self { map, shards, cap, directory, app: None, crashes, events }
     }
@@ -95,7 +107,7 @@ impl Supervisor {
             Key::AppPort(_) => None,
         };
         let settings = self.settings(key);
-        let leases = Leases::new(settings.concurrency.initial, self.shards);
+        let leases = Leases::new(settings.concurrency.initial, self.shards.len());
         let empty = Snapshot {
             generation: 0,
             incarnation: 0,
@@ -111,26 +123,42 @@ impl Supervisor {
         if let Some(listed) = listed {
             first.handle(listed.input(), 0.0, now);
         }
-        // The actor needs its upstream and the upstream its actor's address: the address comes first, from a context
-        // that runs nothing until the actor is there.
-        let actor_ctx = Context::<UpstreamActor>::new();
+        // The actor needs its upstream and the upstream its actor's address: the address comes first.
+        let (sender, mailbox) = channel(MAILBOX_FIRST);
         let upstream = Arc::new(Upstream {
             key: key.clone(),
             leases,
             snapshot: Arc::new(ArcSwap::from_pointee(first.snapshot())),
             view: ArcSwapOption::empty(),
-            actor: ArcSwap::from_pointee(actor_ctx.address()),
+            actor: ArcSwap::from_pointee(Addr::new(sender)),
             mailbox_full: AtomicU64::new(0),
             askers: Arc::default(),
         });
-        let (supervisor, events) = (ctx.address().recipient(), Arc::clone(&self.events));
-        let actor = UpstreamActor::new(Arc::clone(&upstream), first, supervisor, events);
-        let address = actor_ctx.run(actor);
-        upstream.actor.store(Arc::new(address));
+        self.run(&upstream, first, mailbox, ctx);
         let mut map = UpstreamMap::clone(&self.map.load());
         map.insert(key.clone(), Arc::clone(&upstream));
         self.map.store(Arc::new(map));
         Some(upstream)
+    }
+
+    /// Runs an actor on the shard that is the upstream's.
+    fn run(
+        &self,
+        upstream: &Arc<Upstream>,
+        machine: Machine,
+        mailbox: AddressReceiver<UpstreamActor>,
+        ctx: &Context<Self>,
+    ) {
+        let (supervisor, events) = (ctx.address().recipient(), Arc::clone(&self.events));
+        let mut hasher = DefaultHasher::new();
+        upstream.key.hash(&mut hasher);
+        let shards = self.shards.len() as u64;
+        let shard = usize::try_from(hasher.finish() % shards).expect("as many shards as cores");
+        let upstream = Arc::clone(upstream);
+        self.shards[shard].spawn_fn(move || {
+            let actor = UpstreamActor::new(upstream, machine, supervisor, events);
+            Context::with_receiver(mailbox).run(actor);
+        });
     }
 
     /// Swaps a fresh actor in, which resumes from the last snapshot.
@@ -138,9 +166,9 @@ impl Supervisor {
         let Some(upstream) = self.map.load().get(key).cloned() else { return };
         let machine = Machine::restart(&upstream.snapshot.load(), Instant::now());
         upstream.snapshot.store(Arc::new(machine.snapshot()));
-        let (supervisor, events) = (ctx.address().recipient(), Arc::clone(&self.events));
-        let actor = UpstreamActor::new(Arc::clone(&upstream), machine, supervisor, events);
-        upstream.actor.store(Arc::new(actor.start()));
+        let (sender, mailbox) = channel(MAILBOX_FIRST);
+        self.run(&upstream, machine, mailbox, ctx);
+        upstream.actor.store(Arc::new(Addr::new(sender)));
         self.events.tell(key, None, "its actor panicked, and a new one goes on".to_owned());
         // What the last one had in its mailbox it never heard.
         self.tell_all(key, ctx);
