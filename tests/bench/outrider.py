@@ -177,7 +177,7 @@ def main():
 
     url = f"http://127.0.0.1:{BASE}/"
     added = workloads("outrider-mesh", url, f"http://127.0.0.1:{BASE + 1}/", processes("mesh"), processes("mesh"))
-    for variant in ("on", "off"):
+    for variant in ("off", "on"):
         plain = {"name": f"outrider-{variant}", "procs": processes(variant), "url": url}
         added += [plain, plain | {"name": f"outrider-{variant}-post", "url": url + "upload", "post": "{dir}/1k.bin",
                                   "headers": {"Idempotency-Key": "bench"}}]

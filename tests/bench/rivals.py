@@ -178,7 +178,7 @@ def workloads(name, url, grpc_url, procs, grpc_procs):
     unary = {"name": f"{name}-grpc", "procs": grpc_procs, "url": grpc_url + "grpc.testing.TestService/UnaryCall",
              "tool": "h2load", "post": "{dir}/unary.bin",
              "headers": {"Content-Type": "application/grpc", "TE": "trailers"}}
-    return [plain, plain | {"name": f"{name}-large", "url": url + "large"},
+    return [plain, plain | {"name": f"{name}-large", "url": url + "files/large"},
             plain | {"name": f"{name}-upload", "url": url + "upload", "post": "{dir}/64k.bin"}, unary]
 
 
@@ -253,7 +253,7 @@ def main():
     write("upstream.conf", nginx(
         "upstream", APP, None,
         location='location / { return 200 "' + "x" * 1024 + '"; }\n'
-                 '    location /large { root files; sendfile on; }\n'
+                 '    location /files { root .; sendfile on; }\n'
                  '    location /upload { echo_read_request_body; echo -n read; }\n'
                  "    location /echo { echo_read_request_body; echo_request_body; }\n"
                  "    location /slow { echo_sleep 0.010; echo slow; }",
