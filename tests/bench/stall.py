@@ -6,11 +6,14 @@
 Small requests, GET of 1,024 bytes, come at 1,000 a second over 16 connections (`oha`, latency counted from when a request was
 due). Beside them, in turn:
   alone      nothing
-  stall      one client that asks for 1 GiB and never reads, and one that reads 1 GiB after the other
+  unread     one client that asks for 1 GiB and never reads
+  large      one that reads 1 GiB after the other
+  both       both of these
   slowloris  2,000 connections that send one byte of a head each second
 Medians of the rounds, `bad` their sum: answered, but not by 200. `rps` is how many were answered; where none was, latency is
-`inf`. Memory is the highest of the proxies together during the phase, `open` how many of
-the 2,000 connections the proxy still holds at its end: one that closes them, as after a timeout, is not worse off for it.
+`inf`. Memory is the highest of the proxies together during the phase, `read_mib` what the reader of the large ones got, `open`
+how many of the 2,000 connections the proxy still holds at the end: one that closes them, as after a timeout, is not worse off
+for it.
 """
 import argparse
 import contextlib
@@ -28,6 +31,7 @@ from urllib.parse import urlsplit
 import bench
 
 RATE, CONNECTIONS, SLOW = 1000, 16, 2000
+PHASES = ("alone", "unread", "large", "both", "slowloris")
 
 
 def address(url):
@@ -61,9 +65,12 @@ def never_reads(url, stop):
 
 def reads_all(url, stop, read):
     while not stop.is_set():
-        with urllib.request.urlopen(url + "files/big", timeout=20) as answer:
-            while not stop.is_set() and (got := answer.read(1 << 18)):
-                read[0] += len(got)
+        try:
+            with urllib.request.urlopen(url + "files/big", timeout=2) as answer:
+                while not stop.is_set() and (got := answer.read(1 << 18)):
+                    read[0] += len(got)
+        except OSError:
+            pass  # refused, or stalled by the other: `read_mib` shows it
 
 
 def slowloris(url, stop, held):
@@ -90,8 +97,9 @@ def slowloris(url, stop, held):
 
 def phase(name, url, args, pids):
     read, held = [0], [0]
-    jobs = {"alone": [], "slowloris": [lambda stop: slowloris(url, stop, held)],
-            "stall": [lambda stop: never_reads(url, stop), lambda stop: reads_all(url, stop, read)]}[name]
+    unread, large = (lambda stop: never_reads(url, stop)), (lambda stop: reads_all(url, stop, read))
+    jobs = {"alone": [], "unread": [unread], "large": [large], "both": [unread, large],
+            "slowloris": [lambda stop: slowloris(url, stop, held)]}[name]
     peak, done = [bench.rss_mib(pids)], threading.Event()
 
     def sample():
@@ -117,7 +125,7 @@ def measure(setup, fill, args, logs):
         time.sleep(1)
         pids = [pid for process in running if process.account for pid in bench.tree(process.p.pid)]
         bench.oha(args, setup, CONNECTIONS, 1, RATE)
-        return {name: phase(name, setup["url"], args, pids) for name in ("alone", "stall", "slowloris")}
+        return {name: phase(name, setup["url"], args, pids) for name in PHASES}
     finally:
         for process in reversed(running):
             process.stop()
@@ -157,7 +165,7 @@ def main():
         for which in measured[0]:
             rows.append([name, which, f"{of(which, 'rps'):.0f}", f"{of(which, 'p50') / 1e3:.2f}", f"{of(which, 'p99') / 1e3:.2f}",
                          f"{of(which, 'p99') / of('alone', 'p99'):.2f}", str(sum(row[which]["bad"] for row in measured)),
-                         f"{of(which, 'mib'):.0f}", f"{of(which, 'read_mib'):.0f}" if which == "stall" else "-",
+                         f"{of(which, 'mib'):.0f}", f"{of(which, 'read_mib'):.0f}" if which in ("large", "both") else "-",
                          f"{of(which, 'open'):.0f}" if which == "slowloris" else "-"])
     bench.table(f"small requests at {RATE}/s beside a neighbour, phases of {args.seconds} s, {args.rounds} rounds",
                 ["setup", "phase", "rps", "p50_ms", "p99_ms", "p99 to alone", "bad", "peak_mib", "read_mib", "open"], rows)
