@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import socketserver
 import sys
@@ -148,7 +149,7 @@ def h2load(setup, kind, count):
     how = [*CONNECTIONS[kind], f"-n{count}", "--connection-inactivity-timeout=20"]
     ok, data, bad, out = bench.h2load_run("h2load", setup, how, 600)
     bad = max(bad, count - data // setup["answer"], count - ok)
-    return count, bad, out.splitlines() if bad else []
+    return count, bad, re.findall(r"^(?:requests|status codes|time for request): .*", out, re.M) if bad else []
 
 
 def share(requests):
@@ -165,7 +166,7 @@ class Soak:
         self.setups = {"http1": setup | {"answer": 1024}, "http2": setup | {"answer": 1024}, "grpc": unary}
         self.upgrade_port = urlsplit(base(setup["url"], 2)).port
         self.pids, self.health = [p.p.pid for p in sidecars], health
-        self.leaves = [set() for _ in sidecars]
+        self.leaves, self.refusals = [set() for _ in sidecars], [{} for _ in sidecars]
         self.kinds = {kind: {"requests": 0, "failed": 0, "seconds": 0.0} for kind in (*CONNECTIONS, "websocket")}
         self.rounds = []
 
@@ -173,10 +174,13 @@ class Soak:
         memory = [round(bench.rss_mib([pid]), 2) for pid in self.pids]
         return memory, [len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids]
 
-    def read_leaves(self):
-        for seen, address in zip(self.leaves, self.health):
+    def read_metrics(self):
+        """The certificates seen, and what each sidecar has refused so far, by reason."""
+        for seen, refused, address in zip(self.leaves, self.refusals, self.health):
             with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
-                seen.update(re.findall(r"outrider_certificate_not_before_timestamp_seconds{\S* (\S+)", answer.read().decode()))
+                text = answer.read().decode()
+            seen.update(re.findall(r"^outrider_certificate_not_before_timestamp_seconds{\S* (\S+)", text, re.M))
+            refused.update(re.findall(r"^outrider_refusals_total{\S*reason=\"(\w+)\"\S* (\d*[1-9]\d*)", text, re.M))
 
     def client(self, kind, count):
         began = time.monotonic()
@@ -223,7 +227,7 @@ class Soak:
 
     def run(self, requests):
         """Whether all is as it should be."""
-        began, first, done = time.monotonic(), None, 0
+        began, first, done, failed = time.monotonic(), None, 0, 0
         each = max(ROUND_LEAST, requests // ROUNDS)
         self.wait_ready()
         before = self.idle_descriptors()
@@ -235,9 +239,12 @@ class Soak:
                 client.start()
             for client in clients:
                 client.join()
+            failed_before = failed
             done, failed = (sum(row[field] for row in self.kinds.values()) for field in ("requests", "failed"))
             (memory, descriptors), seconds = self.look(), time.monotonic() - began
-            self.read_leaves()
+            self.read_metrics()
+            if failed > failed_before:
+                print(f"  refused so far: {self.refusals}", file=sys.stderr)
             if first is None and done >= requests / 10:
                 first = memory
             certificates = [len(seen) for seen in self.leaves]
@@ -263,7 +270,7 @@ class Soak:
                   "no descriptor left": all(a <= b for a, b in zip(left, before)),
                   "certificates rotated": all(seen >= seconds // LIFETIME_SECONDS for seen in certificates)}
         print(json.dumps({"kinds": self.kinds, "seconds": round(seconds, 1), "growth": growth, "descriptors_before": before,
-                          "descriptors_after": left, "checks": checks, "rounds": self.rounds}))
+                          "descriptors_after": left, "refusals": self.refusals, "checks": checks, "rounds": self.rounds}))
         for check, holds in checks.items():
             print(f"{'ok' if holds else 'FAILED'}: {check}", file=sys.stderr)
         return all(checks.values())
@@ -288,6 +295,7 @@ def main():
     if not (args.setups and args.dir):
         parse.error("the setups file and --dir are needed")
     bench.all_descriptors()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     spec = json.loads(args.setups.read_text())
     fill = bench.filler(spec, args.var, args.dir)
     setup = next(s for s in spec["setups"] if s["name"] == "outrider-soak")

@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import json
 import pathlib
+import signal
 import socket
 import statistics
 import sys
@@ -142,6 +143,7 @@ def main():
     parse.add_argument("--oha", default="oha", help="path of oha")
     args = parse.parse_args()
     bench.all_descriptors()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     spec = json.loads(args.setups.read_text())
     fill = bench.filler(spec, args.var, args.dir)
     with open(args.dir / "files/big", "wb") as big:
