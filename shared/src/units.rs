@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 pub struct GepDuration(Duration);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no duration: write one to four of 1h, 30m, 10s, 250ms, with at most five digits each, and less than 100000h together")]
+#[error(
+    "{given:?} is no duration: write one to four of 1h, 30m, 10s, 250ms, with at most five digits each, and less than 100000h together"
+)]
 pub struct BadDuration {
     pub given: String,
 }

@@ -3,7 +3,9 @@
 //! It holds at most one frame that has not been written. For a request, it also keeps what it has sent, up to a bound,
 //! until the answer's head has come: then a request that provably never ran can go to another endpoint.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -118,6 +120,8 @@ pub struct Pump<B> {
     /// The sink was told of the end.
     ended: bool,
     done: bool,
+    /// Told of the end.
+    watched: Option<Rc<Cell<bool>>>,
     pub bytes_sent: u64,
 }
 
@@ -133,8 +137,14 @@ impl<B: Source> Pump<B> {
             again: 0,
             ended: false,
             done: false,
+            watched: None,
             bytes_sent: 0,
         }
+    }
+
+    /// Whether it is done, for somebody who does not hold it.
+    pub fn watch(&mut self) -> Rc<Cell<bool>> {
+        Rc::clone(self.watched.get_or_insert_default())
     }
 
     /// For a request: keeps up to `kept_bytes_max` bytes of what it sends.
@@ -181,6 +191,9 @@ impl<B: Source> Pump<B> {
         }
         let polled = self.poll_on(sink, cx);
         self.done = polled.is_ready();
+        if let (true, Some(watched)) = (self.done, &self.watched) {
+            watched.set(true);
+        }
         polled
     }
 

@@ -14,7 +14,7 @@
 //! at the bit after it did: one of both sees the other, so no permit lies idle while somebody waits.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use outrider_shared::traffic;
 
@@ -103,7 +103,7 @@ impl<W> Admission<W> {
     }
 
     /// How long an answer takes now: who has less time left is not worth a permit.
-    pub fn expect(&mut self, expected: std::time::Duration) {
+    pub fn expect(&mut self, expected: Duration) {
         self.queue.expect(expected);
     }
 
@@ -115,6 +115,11 @@ impl<W> Admission<W> {
     pub fn handle_timeout<'l>(&mut self, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         let dropped = self.queue.handle_timeout(now);
         self.settle(dropped, leases, now)
+    }
+
+    /// For how long the one has waited that has waited longest.
+    pub fn waited(&self, now: Instant) -> Duration {
+        self.queue.waited(now)
     }
 
     pub fn view(&self, now: Instant) -> View {

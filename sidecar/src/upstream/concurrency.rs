@@ -62,6 +62,8 @@ pub struct Sample {
     pub in_flight_max: u32,
     /// Whether anybody waited for a permit.
     pub queued: bool,
+    /// For how long the one has waited that has waited longest.
+    pub waited: Duration,
 }
 
 impl Sample {
@@ -89,6 +91,7 @@ impl Sample {
         self.overloads = self.overloads.saturating_add(other.overloads);
         self.in_flight_max = self.in_flight_max.max(other.in_flight_max);
         self.queued |= other.queued;
+        self.waited = self.waited.max(other.waited);
     }
 
     /// How long an answer takes that is slower than nine of ten, as far as these show it; `None`: there were none.

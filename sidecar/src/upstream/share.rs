@@ -9,7 +9,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Cache};
 use crossbeam_utils::CachePadded;
 use outrider_shared::SpiffeId;
-use outrider_shared::traffic::Balancing;
+use outrider_shared::traffic::{Balancing, ConcurrencyAlgorithm};
 
 use super::breaker::{Position, Tally};
 use super::budget::Block;
@@ -33,25 +33,57 @@ impl Drop for OpenTunnel {
 }
 
 /// A permit of the upstream; its drop gives it back.
-pub struct Permit(Rc<Share>);
+pub struct Permit {
+    share: Rc<Share>,
+    state: PermitState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PermitState {
+    Held,
+    /// Given back already; what is left of the request counts as a stream.
+    Streams,
+}
 
 impl Permit {
     pub(super) fn new(share: &Rc<Share>) -> Self {
         share.stats.in_flight.increment();
         share.peak.set(share.peak.get().max(share.in_flight()));
-        Self(Rc::clone(share))
+        Self { share: Rc::clone(share), state: PermitState::Held }
     }
 
     /// What it is a permit of.
     pub fn share(&self) -> &Rc<Share> {
-        &self.0
+        &self.share
+    }
+
+    /// Only bytes move from now on: the answer has begun, or the request's body takes its time. A limit that is learned
+    /// from the time to an answer's head holds for as long as that; longer, and two downloads or two slow uploads would use
+    /// up the limit of an app that is idle. A fixed limit holds to the end, and so does a permit where as many requests
+    /// stream already as the sidecar takes at all.
+    pub fn streams(&mut self) {
+        let share = &self.share;
+        if self.state == PermitState::Held
+            && share.with_settings(|settings| settings.concurrency.algorithm) != ConcurrencyAlgorithm::Fixed
+            && share.streaming.get() < share.most_beside_permits()
+        {
+            share.streaming.set(share.streaming.get() + 1);
+            share.give_back();
+            self.state = PermitState::Streams;
+        }
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.state == PermitState::Held
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.stats.in_flight.decrement();
-        self.0.upstream.give_back(self.0.shard);
+        match self.state {
+            PermitState::Held => self.share.give_back(),
+            PermitState::Streams => self.share.streaming.set(self.share.streaming.get() - 1),
+        }
     }
 }
 
@@ -60,6 +92,8 @@ pub struct Share {
     pub stats: Arc<CachePadded<UpstreamShardStats>>,
     recorder: Rc<ShardRecorder>,
     pub(super) shard: usize,
+    /// How many there are.
+    shards: u32,
     snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
     seen_generation: Cell<Option<u64>>,
     pub(super) identity: RefCell<Option<SpiffeId>>,
@@ -85,6 +119,8 @@ pub struct Share {
     /// Numbers those that ask the actor for a permit.
     pub(super) asked: Cell<u64>,
     pub(super) last_refusal: RefCell<Option<LastRefusal>>,
+    /// Requests that have given their permit back and still move bytes.
+    streaming: Cell<u32>,
     pub(super) dialer: Dialer,
 }
 
@@ -122,11 +158,13 @@ impl Share {
     ) -> Self {
         let snapshot = Cache::new(Arc::clone(&upstream.snapshot));
         let settings = RefCell::new(Arc::clone(&upstream.snapshot.load().settings));
+        let shards = u32::try_from(upstream.leases.idle().len()).expect("as many shards as cores");
         Self {
             stats: recorder.upstream(side, &upstream.key.to_string()),
             recorder: Rc::clone(recorder),
             upstream,
             shard,
+            shards,
             snapshot: RefCell::new(snapshot),
             seen_generation: Cell::new(None),
             identity: RefCell::default(),
@@ -144,6 +182,7 @@ impl Share {
             settings,
             asked: Cell::new(0),
             last_refusal: RefCell::default(),
+            streaming: Cell::new(0),
             dialer,
         }
     }
@@ -172,12 +211,20 @@ impl Share {
 
     /// One more tunnel; `None`: this shard has its part of as many as the sidecar takes.
     pub fn open_tunnel(self: &Rc<Self>) -> Option<OpenTunnel> {
-        let shards = u32::try_from(self.upstream.leases.idle().len()).expect("as many shards as cores");
-        let most = self.settings().cap.div_ceil(shards);
-        (self.stats.tunnels.get() < u64::from(most)).then(|| {
+        (self.stats.tunnels.get() < u64::from(self.most_beside_permits())).then(|| {
             self.stats.tunnels.increment();
             OpenTunnel(Rc::clone(self))
         })
+    }
+
+    /// Of tunnels, and of requests that only stream, this shard's part of as many as the sidecar takes.
+    fn most_beside_permits(&self) -> u32 {
+        self.with_settings(|settings| settings.cap).div_ceil(self.shards)
+    }
+
+    fn give_back(&self) {
+        self.stats.in_flight.decrement();
+        self.upstream.give_back(self.shard);
     }
 
     /// Permits that are spent here.

@@ -169,6 +169,7 @@ impl<W> Supply<W> {
         // Peaks of several shards need not be of one moment: together no more than may be, or are while a limit was cut.
         sample.in_flight_max = peaks.sum::<u32>().min(leases.limit().max(leases.in_use()));
         sample.queued = leases.is_queueing();
+        sample.waited = self.admission.waited(now);
         sample
     }
 }

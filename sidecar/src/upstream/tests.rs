@@ -282,7 +282,8 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 #[actix_rt::test]
 async fn an_upstream_is_there_only_while_the_directory_lists_it() {
     let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(Arc::clone(&map), vec![actix_rt::Arbiter::current(); 2], 16, Arc::default()).start();
+    let supervisor =
+        Supervisor::new(Arc::clone(&map), vec![actix_rt::Arbiter::current(); 2], 16, Arc::default()).start();
     let key = Key::Service("shop/payments".parse().expect("a service"));
     let asked = supervisor.send(Ensure { key: key.clone() }).await.expect("answers");
     assert!(asked.is_none(), "not listed yet");
@@ -298,7 +299,8 @@ async fn an_upstream_is_there_only_while_the_directory_lists_it() {
 #[actix_rt::test]
 async fn a_crashed_actor_is_replaced_by_one_that_knows_what_the_last_published() {
     let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(Arc::clone(&map), vec![actix_rt::Arbiter::current(); 1], 16, Arc::default()).start();
+    let supervisor =
+        Supervisor::new(Arc::clone(&map), vec![actix_rt::Arbiter::current(); 1], 16, Arc::default()).start();
     supervisor.send(listed(&[1, 2])).await.expect("takes it");
     let key = Key::Service("shop/payments".parse().expect("a service"));
     let upstream = supervisor.send(Ensure { key: key.clone() }).await.expect("answers").expect("listed");

@@ -2,7 +2,7 @@
 
 use http::Method;
 use outrider_tests::app::Speaks;
-use outrider_tests::call::{Answer, Call};
+use outrider_tests::call::{Answer, Call, Connection};
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::{Mesh, Pod};
 use outrider_tests::{policy, wait};
@@ -261,4 +261,62 @@ async fn a_deadline_shrinks_on_its_way_through_apps_that_pass_their_trace_on() {
     assert_eq!(view["without_context"], 0, "{view}");
     let view = caller.sidecar.upstream_view("test/web").await.expect("in use");
     assert_eq!(view["without_context"], 1, "nobody called the caller: {view}");
+}
+
+const TWO_AT_ONCE: &str = "server: {concurrency: {algorithm: ALGORITHM, initial: 2, min: 2, max: 2}, \
+                           queue: {maxDepth: 8, maxWait: 1m}}";
+
+#[tokio::test]
+async fn whoever_only_downloads_or_uploads_uses_up_no_limit_that_is_learned() {
+    let case = Case::start(&TWO_AT_ONCE.replace("ALGORITHM", "Gradient"), "").await;
+    let unread = two_that_do_not_read(&case).await;
+    assert_eq!(case.send(Call::get(HOST, "/")).await.status, 200, "beside two downloads that nobody reads");
+    let uploads: Vec<_> = (0..2).map(|_| upload_that_stands_still(&case)).collect();
+    wait::until("both uploads are at the app", async || {
+        let begun = case.web.app().begun();
+        if begun == 5 { Ok(()) } else { Err(format!("{begun} are")) }
+    })
+    .await;
+    assert_eq!(
+        case.send(Call::get(HOST, "/")).await.status,
+        200,
+        "beside two uploads of which nothing comes"
+    );
+    drop(unread);
+    uploads.iter().for_each(tokio::task::JoinHandle::abort);
+    case.inbound("all is given back", |view| view["in_use"] == 0 && view["actor"]["queue"]["depth"] == 0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_fixed_limit_is_of_requests_to_their_end() {
+    let case = Case::start(&TWO_AT_ONCE.replace("ALGORITHM", "Fixed"), "").await;
+    let unread = two_that_do_not_read(&case).await;
+    let outbound = case.caller.outbound();
+    let waits = tokio::spawn(async move { Call::get(HOST, "/").send(outbound).await.expect("an answer") });
+    case.inbound("it waits", |view| view["actor"]["queue"]["depth"] == 1 && view["in_use"] == 2).await;
+    drop(unread);
+    assert_eq!(wait::bounded("an answer", waits).await.expect("not aborted").status, 200);
+}
+
+/// Two answers of which nobody reads more than the head.
+async fn two_that_do_not_read(case: &Case) -> Vec<(Connection, http::Response<hyper::body::Incoming>)> {
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let mut connection = Connection::open(case.caller.outbound(), Speaks::Http2).await.expect("opens");
+        let call = Call::get(HOST, "/").http2().plan("bytes=80000000");
+        let begun = wait::bounded("a head", connection.begin(call)).await.expect("a head");
+        unread.push((connection, begun));
+    }
+    unread
+}
+
+fn upload_that_stands_still(case: &Case) -> tokio::task::JoinHandle<()> {
+    let outbound = case.caller.outbound();
+    tokio::spawn(async move {
+        let never = http_body_util::StreamBody::new(futures_util::stream::pending());
+        let call = Call::post(HOST, "/", "").http2().body(never);
+        // It ends by being aborted.
+        let _ = call.send(outbound).await;
+    })
 }

@@ -1,7 +1,9 @@
 //! To the own app, in the protocol that it is declared to speak.
 
+use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -32,7 +34,11 @@ use crate::pipeline::{headers, way};
 use crate::shard::AppPort;
 use crate::upstream::connect::NoConnection;
 use crate::upstream::digest::Load;
-use crate::upstream::share::{OpenTunnel, Share};
+use crate::upstream::share::{OpenTunnel, Permit, Share};
+
+/// How long a request's body may come for while it holds a permit of a limit that is learned. 100 ms: a megabyte from a
+/// caller nearby, and less than those behind it may wait.
+const UPLOAD_MAX: Duration = Duration::from_millis(100);
 
 pub async fn to_app(
     from: &InboundConnection,
@@ -40,7 +46,7 @@ pub async fn to_app(
     record: &mut Record,
     interim: &Interim,
 ) -> Result<Forwarded, Refused> {
-    let AdmittedToApp { authorized, app, permit } = admitted;
+    let AdmittedToApp { authorized, app, mut permit } = admitted;
     record.goes_to(&app.share.stats);
     let FoundPort { identified, local, .. } = authorized.found;
     let accepted = identified.accepted;
@@ -52,6 +58,7 @@ pub async fn to_app(
     let deadline = accepted.urgency.deadline.map(|at| Deadline::of_caller(at, record.started()));
     let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
     let (tunnel, form) = (accepted.tunnel, accepted.form);
+    let sending = body.as_mut().map(Pump::watch);
     let mut handshake = None;
     let app_protocol = spoken(local.app_protocol, tunnel, form);
     let mut answered = {
@@ -100,9 +107,11 @@ pub async fn to_app(
                 }
             }
         });
-        within(attempt, deadline.as_ref()).await
+        let attempt = while_uploading(&mut permit, sending, attempt);
+        within(std::pin::pin!(attempt), deadline.as_ref()).await
     };
-    if let Some(load) = load(&answered, sent_at).filter(|_| tunnel.is_none()) {
+    // What it took to upload says nothing of the app.
+    if let Some(load) = load(&answered, sent_at).filter(|_| tunnel.is_none() && permit.is_held()) {
         app.share.seen(load);
     }
     if let Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) = &answered {
@@ -115,6 +124,9 @@ pub async fn to_app(
     let (mut response, mut held) = answered.map_err(|failure| match failure {
         Failure::NeverRan(rejection) | Failure::Final(rejection) => refused(rejection),
     })?;
+    if !response.body().is_end_stream() {
+        permit.streams();
+    }
     held.held.permit = Some(permit);
     let fields = response.headers_mut();
     headers::remove_hop_by_hop(fields);
@@ -136,6 +148,22 @@ pub async fn to_app(
     }
     let deadline = deadline.map(|deadline| deadline.at).filter(|_| tunnel.is_none());
     Ok(Forwarded { response, held: held.held, deadline })
+}
+
+/// An upload that is still under way after [`UPLOAD_MAX`] waits for bytes, and not for the app.
+async fn while_uploading(
+    permit: &mut Permit,
+    sending: Option<Rc<Cell<bool>>>,
+    mut attempt: Pin<&mut impl Future<Output = Result<Answered, Failure>>>,
+) -> Result<Answered, Failure> {
+    if let Some(sent) = sending {
+        match tokio::time::timeout(UPLOAD_MAX, attempt.as_mut()).await {
+            Ok(answered) => return answered,
+            Err(_) if sent.get() => {}
+            Err(_) => permit.streams(),
+        }
+    }
+    attempt.await
 }
 
 /// Nobody knows for how long it stays open: the permit is for requests.

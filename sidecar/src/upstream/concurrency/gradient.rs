@@ -66,6 +66,9 @@ const DIP_STEP_MAX: Duration = Duration::from_millis(400);
 /// How long a step waits at most for others to end: this, or a quarter more than they take. 200 ms: less than a request
 /// waits by default, so that none is shed since those before it turn out to be streams.
 const DIP_UNSETTLED_MAX: Duration = Duration::from_millis(200);
+/// For how long a dip may keep somebody waiting: this, or by half longer than they waited before it. 60 ms: a quarter of what
+/// a request waits by default. A stall of the machine in a dip would have requests shed that nothing else is wrong with.
+const DIP_WAIT_MAX: Duration = Duration::from_millis(60);
 /// The longest latency that windows and dips allow for. 1 min: what takes longer to begin is a stream.
 const LATENCY_MAX: Duration = Duration::from_mins(1);
 /// What a dip leaves of the limit where it found nothing congested, as a multiple of what was under way. 2: room for a
@@ -92,6 +95,8 @@ struct Dip {
     /// How many were under way before, and their latency.
     in_flight_before: f64,
     us_before: f64,
+    /// How long the one waited that waited longest.
+    waited_before: Duration,
     /// How many were under way in the step before, and their latency.
     in_flight_last: f64,
     us_last: f64,
@@ -116,6 +121,8 @@ pub struct Gradient {
     is_disproved: bool,
     /// In the last window, in microseconds.
     us: f64,
+    /// In the last window, by whoever waited longest.
+    waited: Duration,
     /// Of the logarithm of the latency within a window, as it has mostly been.
     variance: f64,
     doubt: u32,
@@ -135,6 +142,7 @@ impl Gradient {
             least: None,
             is_disproved: false,
             us: 0.0,
+            waited: Duration::ZERO,
             variance: 0.0,
             doubt: 0,
             doubt_from: None,
@@ -191,6 +199,7 @@ impl Gradient {
         if is_failing {
             self.set(self.limit * OVERLOADED_CUT);
         }
+        self.waited = seen.waited;
         let Some(us) = seen.typical_us() else { return };
         let is_first = self.us == 0.0;
         self.us = us;
@@ -266,6 +275,7 @@ impl Gradient {
             limit_before: self.limit,
             in_flight_before: before,
             us_before: us,
+            waited_before: self.waited,
             in_flight_last: before,
             us_last: us,
             is_deeper: false,
@@ -283,6 +293,9 @@ impl Gradient {
     /// Samples count once as few are under way as the dip allows, and those that began before have ended.
     fn dip_goes_on(&mut self, sample: &Sample, from: Instant, now: Instant) {
         let Some(mut dip) = self.dip else { return };
+        if sample.waited > DIP_WAIT_MAX.max(dip.waited_before.mul_f64(1.5)) {
+            return self.dip_ends(dip.limit_before, now);
+        }
         if f64::from(sample.in_flight_max) <= self.limit {
             let settled = *dip.settled.get_or_insert(from);
             let ended = settled + micros(sample.typical_us().unwrap_or(dip.us_last));

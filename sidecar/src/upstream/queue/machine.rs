@@ -202,6 +202,12 @@ impl<W> Queue<W> {
         self.slots.len()
     }
 
+    /// For how long the one has waited that has waited longest.
+    pub fn waited(&self, now: Instant) -> Duration {
+        let oldest = self.slots.first_key_value();
+        oldest.map_or(Duration::ZERO, |(_, oldest)| now.saturating_duration_since(oldest.since))
+    }
+
     pub fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
