@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::TraceCounts;
 use crate::edges::certificates::CertificateView;
-use crate::stats::{PeerTotals, ShardTotals, UpstreamTotals};
+use crate::stats::{HistogramTotals, PeerTotals, ShardTotals, Side, UpstreamTotals};
 
 mod families;
 mod rows;
@@ -45,6 +45,7 @@ pub struct Scrape {
     /// The actors' own view, for permits and endpoints.
     pub upstream_views: Vec<UpstreamView>,
     pub actors: Vec<ActorCounts>,
+    pub mailboxes: Vec<MailboxTotals>,
     pub leaf: Option<LeafView>,
     pub edge_certificates: Vec<CertificateView>,
     /// `None`: none is in force.
@@ -76,6 +77,18 @@ pub struct ActorCounts {
     pub restarts: u64,
     /// Messages that found the mailbox full.
     pub mailbox_full: u64,
+}
+
+/// The mailbox of an upstream's actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxTotals {
+    pub side: Side,
+    /// The upstream's.
+    pub name: String,
+    pub capacity: u64,
+    pub depth: u64,
+    /// How long messages lay in it.
+    pub latency: HistogramTotals,
 }
 
 /// The page.

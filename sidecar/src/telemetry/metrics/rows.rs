@@ -3,7 +3,7 @@
 use outrider_shared::session::{ActorView, LATENCY_BUCKETS, UpstreamView, latency_bucket_us};
 
 use super::families::{self as name, Family, Kind};
-use super::{SERIES_MAX, Scrape, Session};
+use super::{MailboxTotals, SERIES_MAX, Scrape, Session};
 use crate::stats::{HistogramTotals, LabelTotals, ListenerTotals, OTHER, PeerTotals, Side, UpstreamTotals};
 
 /// Values of the family's labels, in its order, and what is measured.
@@ -76,6 +76,7 @@ pub(super) fn of(scrape: &Scrape) -> Vec<Rows> {
     page.extend(of_upstreams(&scrape.upstreams));
     page.extend(of_actors(&scrape.upstream_views));
     page.extend(of_views(&scrape.upstream_views));
+    page.extend(of_mailboxes(&scrape.mailboxes));
     page.extend(of_process(scrape));
 
     let mut folded = Vec::new();
@@ -286,6 +287,17 @@ fn of_views(views: &[UpstreamView]) -> [Rows; 4] {
         (&name::PERMITS_LIMIT, each(|view| view.limit.into())),
         (&name::PERMITS_IN_USE, each(|view| view.in_use.into())),
         (&name::INCARNATION, each(|view| view.incarnation)),
+    ]
+}
+
+fn of_mailboxes(mailboxes: &[MailboxTotals]) -> [Rows; 3] {
+    let each = |value: fn(&MailboxTotals) -> Value| {
+        mailboxes.iter().map(|of| row([of.side.label(), &of.name], value(of))).collect()
+    };
+    [
+        (&name::MAILBOX_CAPACITY, each(|of| level(of.capacity))),
+        (&name::MAILBOX_DEPTH, each(|of| level(of.depth))),
+        (&name::MESSAGE_LATENCY, each(|of| Value::Histogram(Box::new(of.latency.clone())))),
     ]
 }
 
