@@ -20,6 +20,7 @@ use crate::snapshot::{SignedSnapshot, Version};
 use crate::{ServiceId, SidecarId, SpiffeId};
 
 pub mod framing;
+mod timeless;
 
 /// From a sidecar.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,6 +93,19 @@ pub struct Report {
     pub draining: bool,
     /// The app's port answers on an address that is not loopback, so neighbours can go around the sidecar.
     pub bypassable: bool,
+    /// `None`: it is not overloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<OverloadView>,
+}
+
+/// The sidecar itself is short of something, so that it refuses what is less important.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverloadView {
+    /// From 0 to 10, as in `outrider_overload_level`.
+    pub level: u8,
+    /// `memory`, `connections` or `event_loop`.
+    pub short_of: String,
 }
 
 /// Bounds a report to about 200 KiB. The control plane ends a session that sends more.

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use outrider_shared::session::{
-    ActorView, BreakerView, BudgetView, DetectedView, EndpointView, LimitView, MailboxView, QueueView,
-    REPORT_EVENTS_MAX, REPORT_UPSTREAMS_MAX, Report, UpstreamView, WaitingView, latency_quantile_us,
+    ActorView, BreakerView, BudgetView, DetectedView, EndpointView, LimitView, MailboxView, OverloadView,
+    QueueView, REPORT_EVENTS_MAX, REPORT_UPSTREAMS_MAX, Report, UpstreamView, WaitingView,
+    latency_quantile_us,
 };
 use outrider_shared::traffic::ConcurrencyAlgorithm;
 
@@ -36,7 +37,15 @@ pub fn report(node: &Node) -> Report {
         leaf: node.tls.load().as_ref().map(|tls| tls.material.view()),
         draining: *node.phase.borrow() != drain::Phase::Serving,
         bypassable: node.bypassable.load(Ordering::Relaxed),
+        overload: overload(node),
     }
+}
+
+/// `None`: it is not overloaded.
+pub fn overload(node: &Node) -> Option<OverloadView> {
+    let overload = &node.stats.process.overload;
+    let level = overload.level();
+    (level > 0).then(|| OverloadView { level, short_of: overload.shortest_of().label().to_owned() })
 }
 
 /// Everything that metrics show.
@@ -51,6 +60,7 @@ pub fn scrape(node: &Node, session: &SessionStatus) -> Scrape {
         peers: node.stats.peer_totals(),
         upstreams: node.stats.upstream_totals(),
         refused_by_address: node.refused_by_address.get(),
+        kept: node.kept_bodies.view(),
         upstream_views,
         actors: vec![ActorCounts { actor: "upstream", restarts, mailbox_full: mailbox_full(node) }],
         mailboxes: mailboxes(node),

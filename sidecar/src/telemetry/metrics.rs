@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::TraceCounts;
 use crate::edges::certificates::CertificateView;
+use crate::leg::pump::room::RoomView;
 use crate::stats::{HistogramTotals, PeerTotals, ShardTotals, Side, UpstreamTotals};
 
 mod families;
@@ -42,6 +43,8 @@ pub struct Scrape {
     pub upstreams: Vec<UpstreamTotals>,
     /// Connections closed at once, since their address had as many as it may have.
     pub refused_by_address: u64,
+    /// Bodies of requests that may have to be sent again.
+    pub kept: RoomView,
     /// The actors' own view, for permits and endpoints.
     pub upstream_views: Vec<UpstreamView>,
     pub actors: Vec<ActorCounts>,

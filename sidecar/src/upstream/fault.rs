@@ -4,6 +4,7 @@ use actix::{Context, Message};
 
 use super::actor::UpstreamActor;
 use super::mailbox::Hears;
+use super::{Unheard, Upstream};
 
 /// Whoever hears it panics. From the admin port, where `--allow-faults` is set. Lost: nobody panics.
 #[derive(Debug, Clone, Copy)]
@@ -16,5 +17,12 @@ impl Message for Panic {
 impl Hears<Panic> for UpstreamActor {
     fn hear(&mut self, _: Panic, _: &mut Context<Self>) {
         panic!("the admin port was asked for a panic of this actor");
+    }
+}
+
+impl Upstream {
+    /// Its actor shall panic.
+    pub fn make_panic(&self) -> Result<(), Unheard> {
+        self.try_tell(Panic)
     }
 }

@@ -50,7 +50,7 @@ pub async fn to_app(
     tell_app(from, accepted.hops, &mut fields);
     let context = keep_context(from, &accepted.urgency, &mut fields);
     let deadline = accepted.urgency.deadline.map(|at| Deadline::of_caller(at, record.started()));
-    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
+    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::once(accepted.body));
     let (tunnel, form) = (accepted.tunnel, accepted.form);
     let mut handshake = None;
     let app_protocol = spoken(local.app_protocol, tunnel, form);

@@ -176,6 +176,18 @@ pub(super) static OVERLOAD_PRESSURE: Family = gauge(
     &["resource"],
     "Used, of what may be: memory, connections; for event_loop the seconds that a shard is late",
 );
+pub(super) static KEPT_BYTES: Family = gauge(
+    "outrider_kept_body_bytes",
+    &[],
+    "Bytes of requests' bodies that are kept, so that the request can be sent again",
+);
+pub(super) static KEPT_BYTES_LIMIT: Family =
+    gauge("outrider_kept_body_limit_bytes", &[], "Bytes of requests' bodies that may be kept at once");
+pub(super) static BODIES_NOT_KEPT: Family = counter(
+    "outrider_bodies_not_kept",
+    &["reason"],
+    "Bodies that were sent without being kept, so that their request was not sent again: no_room, too_long",
+);
 pub(super) static ENDPOINTS: Family = gauge(
     "outrider_upstream_endpoints",
     &["side", "upstream", "state"],
