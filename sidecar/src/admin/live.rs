@@ -48,13 +48,16 @@ impl Default for Watchers {
 }
 
 impl Watchers {
-    fn place(&self) -> Result<OwnedSemaphorePermit, HttpResponse> {
-        Arc::clone(&self.0).try_acquire_owned().map_err(|_| {
-            HttpResponse::ServiceUnavailable()
-                .content_type(ContentType::plaintext())
-                .body(format!("{WATCHERS_MAX} watch already\n"))
-        })
+    /// `None`: all are taken.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
     }
+}
+
+fn no_place() -> HttpResponse {
+    HttpResponse::ServiceUnavailable()
+        .content_type(ContentType::plaintext())
+        .body(format!("{WATCHERS_MAX} watch already\n"))
 }
 
 pub(super) fn line(of: &impl Serialize) -> Bytes {
@@ -63,10 +66,7 @@ pub(super) fn line(of: &impl Serialize) -> Bytes {
 
 /// What is kept, and what comes.
 pub(super) fn events(node: &Node, watchers: &Watchers) -> HttpResponse {
-    let place = match watchers.place() {
-        Ok(place) => place,
-        Err(refused) => return refused,
-    };
+    let Some(place) = watchers.place() else { return no_place() };
     let (kept, live) = node.events.listen();
     let kept: Vec<Bytes> = kept.iter().map(line).collect();
     let coming = stream::unfold((live, place), async |(mut live, place)| {
@@ -90,10 +90,7 @@ async fn next_event(live: &mut Receiver<EventView>) -> Option<Bytes> {
 
 /// All upstreams, and then those that change.
 pub(super) fn upstreams(node: Data<Node>, watchers: &Watchers) -> HttpResponse {
-    let place = match watchers.place() {
-        Ok(place) => place,
-        Err(refused) => return refused,
-    };
+    let Some(place) = watchers.place() else { return no_place() };
     let mut looks = interval(LOOK_PERIOD);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let seen = Seen::default();

@@ -19,7 +19,7 @@ const PART: u64 = 16;
 pub struct Room {
     bytes_max: u64,
     bytes: AtomicU64,
-    no_room: AtomicU64,
+    full: AtomicU64,
     too_long: AtomicU64,
 }
 
@@ -37,14 +37,14 @@ impl Room {
     /// `memory_bytes`: what the sidecar may use; `None`: nobody has set a bound.
     pub fn new(memory_bytes: Option<u64>) -> Self {
         let bytes_max = memory_bytes.map_or(BYTES_MAX, |memory| (memory / PART).min(BYTES_MAX));
-        Self { bytes_max, bytes: AtomicU64::new(0), no_room: AtomicU64::new(0), too_long: AtomicU64::new(0) }
+        Self { bytes_max, bytes: AtomicU64::new(0), full: AtomicU64::new(0), too_long: AtomicU64::new(0) }
     }
 
     pub fn view(&self) -> RoomView {
         RoomView {
             bytes: self.bytes.load(Ordering::Relaxed),
             bytes_max: self.bytes_max,
-            no_room: self.no_room.load(Ordering::Relaxed),
+            no_room: self.full.load(Ordering::Relaxed),
             too_long: self.too_long.load(Ordering::Relaxed),
         }
     }
@@ -73,7 +73,7 @@ impl Place {
         self.bytes += more;
         if taken.saturating_add(more) > self.room.bytes_max {
             // What was taken beyond the bound goes back with the place, which is dropped for it.
-            self.room.no_room.fetch_add(1, Ordering::Relaxed);
+            self.room.full.fetch_add(1, Ordering::Relaxed);
             return Err(NoRoom);
         }
         Ok(())
