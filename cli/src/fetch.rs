@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
@@ -60,6 +60,54 @@ impl Fetcher {
         };
         tokio::time::timeout(time_max, answered).await.unwrap_or(Err(FetchError::TooSlow { time_max }))
     }
+}
+
+/// A line of an answer that goes on may be so long, in bytes. 1 MiB: an upstream of 2,000 endpoints.
+const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Why an answer that goes on ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LinesError {
+    #[error("{given} is no URL")]
+    Url { given: String, source: http::Error },
+    #[error("asking")]
+    Ask(#[source] hyper_util::client::legacy::Error),
+    #[error("it answered {0}")]
+    Status(http::StatusCode),
+    #[error("it broke off")]
+    Broken(#[source] hyper::Error),
+    #[error("a line is longer than {LINE_BYTES_MAX} bytes")]
+    TooLong,
+    #[error("writing a line")]
+    Write(#[source] std::io::Error),
+}
+
+/// Reads an answer that goes on, line by line, until it ends. Empty lines, which only show that it goes on, are left out.
+pub async fn lines(uri: &str, mut write: impl FnMut(&str) -> std::io::Result<()>) -> Result<(), LinesError> {
+    let client = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let asked = Request::get(uri).body(Full::default());
+    let asked = asked.map_err(|source| LinesError::Url { given: uri.to_owned(), source })?;
+    let answer = client.request(asked).await.map_err(LinesError::Ask)?;
+    if !answer.status().is_success() {
+        return Err(LinesError::Status(answer.status()));
+    }
+    let (mut body, mut read) = (answer.into_body(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        if let Some(data) = frame.map_err(LinesError::Broken)?.data_ref() {
+            read.extend_from_slice(data);
+        }
+        while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
+            let line = read.split_to(end + 1);
+            let line = String::from_utf8_lossy(&line[..end]);
+            if !line.is_empty() {
+                write(&line).map_err(LinesError::Write)?;
+            }
+        }
+        if read.len() > LINE_BYTES_MAX {
+            return Err(LinesError::TooLong);
+        }
+    }
+    Ok(())
 }
 
 /// The chain of causes in one line, for where no error type is asked for.

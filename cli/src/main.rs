@@ -31,6 +31,12 @@ Example, for an app on port 8080 of this machine that calls shop/payments at 127
   outrider sidecar --service shop/orders --control-plane mesh.example:14101 --join-file orders.join \\
       --data-dir /var/lib/orders-sidecar --upstream shop/payments:50051=127.0.0.1:15001";
 
+const UPSTREAMS_EXAMPLES: &str = "\
+Examples:
+  outrider upstreams --service shop/orders --watch
+  outrider upstreams --watch -o json                             a line for each upstream that changes
+  outrider upstreams --admin 127.0.0.1:14000 --watch -o json     the same of one sidecar, by itself";
+
 /// A service mesh of sidecars and a small control plane, with or without Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "outrider", version, after_help = AFTER_HELP, subcommand_required = true, arg_required_else_help = true)]
@@ -48,8 +54,8 @@ enum Command {
     #[command(after_help = "Example:\n  outrider stat --watch")]
     Stat(show::ShowArgs),
     /// Shows what each sidecar sends to: endpoints, their state and latency, permits.
-    #[command(after_help = "Example:\n  outrider upstreams --service shop/orders --watch")]
-    Upstreams(show::ShowServiceArgs),
+    #[command(after_help = UPSTREAMS_EXAMPLES)]
+    Upstreams(show::ShowUpstreamsArgs),
     /// What happened to upstreams: breakers that opened and closed, endpoints that were left out, actors started anew.
     #[command(after_help = "Example:\n  outrider events --service shop/orders --watch")]
     Events(show::ShowServiceArgs),
@@ -118,7 +124,7 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => block_on(demo::run(args)),
         Command::Stat(args) => block_on(show::show::<show::Stat>(args)),
-        Command::Upstreams(args) => block_on(show::show_service::<show::Upstreams>(args)),
+        Command::Upstreams(args) => block_on(show::show_upstreams(args)),
         Command::Events(args) => block_on(show::show_service::<show::Events>(args)),
         Command::Quota(args) => block_on(show::show_service::<show::Quota>(args)),
         Command::Sidecars(args) => block_on(show::show::<show::Sidecars>(args)),

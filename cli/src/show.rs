@@ -1,7 +1,9 @@
 //! Commands that show one answer of the control plane's API: `stat`, `upstreams`, `events`, `quota`, `sidecars`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
 use outrider_shared::ServiceId;
@@ -36,6 +38,21 @@ pub trait Shown {
     fn wide(answer: &Self::Answer, palette: Palette) -> Table {
         Self::table(answer, palette)
     }
+    /// Instead of a table without rows, which says nothing: it may be that nothing is there, or that the name is wrong.
+    fn nothing(_: &Self::Answer, service: Option<&ServiceId>) -> String {
+        match service {
+            Some(service) => {
+                format!("Nothing is reported of {service}. `outrider sidecars` shows who has joined.")
+            }
+            None => "Nothing is reported yet. `outrider sidecars` shows who has joined, \
+                     `outrider token create` makes what a sidecar joins with."
+                .to_owned(),
+        }
+    }
+    /// With `--watch` and JSON: what of `now` has changed since `before`. `None`: it is shown whole.
+    fn changes(_before: Option<&Self::Answer>, _now: &Self::Answer) -> Option<Vec<serde_json::Value>> {
+        None
+    }
 }
 
 /// What these commands print.
@@ -62,6 +79,17 @@ pub struct ShowArgs {
     watch: bool,
 }
 
+/// Of `outrider upstreams`.
+#[derive(Debug, Args)]
+pub struct ShowUpstreamsArgs {
+    #[command(flatten)]
+    show: ShowServiceArgs,
+    /// Asks one sidecar's own admin port instead of the control plane: each upstream of it that changes is one line of
+    /// JSON, four times a second at most.
+    #[arg(long, value_name = "IP:PORT", requires = "watch", conflicts_with_all = ["service", "api", "credential_file"])]
+    admin: Option<SocketAddr>,
+}
+
 /// As [`ShowArgs`], for answers that may be narrowed to one service.
 #[derive(Debug, Args)]
 pub struct ShowServiceArgs {
@@ -85,13 +113,21 @@ pub async fn show_service<S: Shown>(args: ShowServiceArgs) -> anyhow::Result<()>
     show_path::<S>(args.show, &path, args.service.as_ref()).await
 }
 
+pub async fn show_upstreams(args: ShowUpstreamsArgs) -> anyhow::Result<()> {
+    let Some(admin) = args.admin else { return show_service::<Upstreams>(args.show).await };
+    let mut screen = Screen::stdout();
+    let path = "/upstreams?watch=1";
+    let uri = format!("http://{admin}{path}");
+    crate::fetch::lines(&uri, |line| screen.line(line)).await.with_context(|| format!("watching {uri}"))
+}
+
 async fn show_path<S: Shown>(args: ShowArgs, path: &str, service: Option<&ServiceId>) -> anyhow::Result<()> {
     let api = Api::open(&args.api)?;
     let palette = Palette::from_environment();
     let mut screen = Screen::stdout();
     let table = |answer: &S::Answer| match args.output {
-        Format::Table => Some(text(&S::table(answer, palette), service)),
-        Format::Wide => Some(text(&S::wide(answer, palette), service)),
+        Format::Table => Some(text::<S>(&S::table(answer, palette), answer, service)),
+        Format::Wide => Some(text::<S>(&S::wide(answer, palette), answer, service)),
         Format::Json => None,
     };
     let first = api.get::<S::Answer>(path).await?;
@@ -103,14 +139,19 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str, service: Option<&Servic
         return Ok(());
     }
     let mut answer = Ok::<_, ApiError>(first);
+    let mut last = None;
     let mut ticks = tokio::time::interval(WATCH_PERIOD);
     ticks.tick().await;
     loop {
-        match (&answer, args.output) {
-            (Ok(answer), _) => match table(answer) {
-                None => screen.json(answer)?,
-                Some(table) => screen.draw(&table, Redraw::WholeScreen)?,
-            },
+        match (answer, args.output) {
+            (Ok(answer), _) => {
+                match (table(&answer), S::changes(last.as_ref(), &answer)) {
+                    (Some(table), _) => screen.draw(&table, Redraw::WholeScreen)?,
+                    (None, Some(changes)) => changes.iter().try_for_each(|change| screen.json(change))?,
+                    (None, None) => screen.json(&answer)?,
+                }
+                last = Some(answer);
+            }
             // It may come back: whoever watches wants to see that too.
             (Err(error), Format::Json) => eprintln!("{error}"),
             (Err(error), Format::Table | Format::Wide) => {
@@ -122,17 +163,8 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str, service: Option<&Servic
     }
 }
 
-/// A table without rows says nothing: it may be that nothing is there, or that the name is wrong.
-fn text(table: &Table, service: Option<&ServiceId>) -> String {
-    match service {
-        _ if table.row_count() > 0 => table.to_string(),
-        Some(service) => {
-            format!("Nothing is reported of {service}. `outrider sidecars` shows who has joined.")
-        }
-        None => "Nothing is reported yet. `outrider sidecars` shows who has joined, \
-                 `outrider token create` makes what a sidecar joins with."
-            .to_owned(),
-    }
+fn text<S: Shown>(table: &Table, answer: &S::Answer, service: Option<&ServiceId>) -> String {
+    if table.row_count() > 0 { table.to_string() } else { S::nothing(answer, service) }
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ fn what_the_documents_show_parses() {
         "outrider join-secret revoke js-1",
         "outrider policy validate deploy/policy -o json",
         "outrider upstreams -o wide",
+        "outrider upstreams --watch -o json",
+        "outrider upstreams --admin 127.0.0.1:14000 --watch -o json",
         "outrider chaos list -o json",
         "outrider chaos run --all --out reports",
         "outrider chaos experiment list",
@@ -74,6 +76,7 @@ fn what_is_typed_wrong_is_answered_with_what_would_be_right() {
         ("outrider demo --rate -1", "0..=2000"),
         ("outrider demo --duration 5", "30m"),
         ("outrider upstreams --service orders", "namespace/name"),
+        ("outrider upstreams --admin 127.0.0.1:14000", "--watch"),
         (&format!("outrider policy validate {file}"), "name the directory"),
         ("outrider sta", "stat"),
     ] {

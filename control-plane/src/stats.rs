@@ -92,6 +92,8 @@ impl Windows {
             endpoints: 0,
             cert_remaining_s: None,
             refusals_per_s: per_s(total.refusals),
+            // The registry's to say.
+            overload_level: 0,
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{EventView, LeafView, UpstreamView};
+use crate::session::{EventView, LeafView, OverloadView, UpstreamView};
 use crate::snapshot::Version;
 use crate::{ServiceId, SidecarId};
 
@@ -49,6 +49,9 @@ pub struct ServiceStat {
     /// Seconds until the first of its sidecars' leaves expires.
     pub cert_remaining_s: Option<i64>,
     pub refusals_per_s: f64,
+    /// The highest of its sidecars' levels, from 0 to 10.
+    #[serde(default)]
+    pub overload_level: u8,
 }
 
 /// `GET /v1/sidecars`.
@@ -92,6 +95,9 @@ pub struct SidecarUpstreams {
     /// The latest, the oldest first.
     #[serde(default)]
     pub events: Vec<EventView>,
+    /// `None`: it is not overloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<OverloadView>,
 }
 
 /// `GET /v1/quota[?service=namespace/name]`: totals since the mesh began, by service and peer.

@@ -20,6 +20,7 @@ use crate::snapshot::{SignedSnapshot, Version};
 use crate::{ServiceId, SidecarId, SpiffeId};
 
 pub mod framing;
+mod timeless;
 
 /// From a sidecar.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,6 +93,19 @@ pub struct Report {
     pub draining: bool,
     /// The app's port answers on an address that is not loopback, so neighbours can go around the sidecar.
     pub bypassable: bool,
+    /// `None`: it is not overloaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<OverloadView>,
+}
+
+/// The sidecar itself is short of something, so that it refuses what is less important.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverloadView {
+    /// From 0 to 10, as in `outrider_overload_level`.
+    pub level: u8,
+    /// `memory`, `connections` or `event_loop`.
+    pub short_of: String,
 }
 
 /// Bounds a report to about 200 KiB. The control plane ends a session that sends more.
@@ -167,6 +181,9 @@ pub struct UpstreamView {
     /// More endpoints have a reason to be left out than may be, so all are used.
     #[serde(default)]
     pub panic: Option<String>,
+    /// Of what is on its way to the upstream's actor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<MailboxView>,
     /// Of ports without `appProtocol`; left out where there are none, so that a control plane without them reads it too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub detected: Vec<DetectedView>,
@@ -181,6 +198,20 @@ pub struct DetectedView {
     /// As in the metric `outrider_detected_connections_total`.
     pub verdict: String,
     pub connections: u64,
+}
+
+/// Messages on their way to an upstream's actor.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailboxView {
+    /// Messages that may lie in it.
+    pub capacity: u64,
+    pub depth: u64,
+    /// Those that were not taken, since it was full or the actor was being started anew.
+    pub refused: u64,
+    /// How long those lay in it that were heard, in microseconds, since the boot.
+    pub p50_us: u64,
+    pub p99_us: u64,
 }
 
 /// An upstream's actor at one instant: the figures of each part fit together.

@@ -3,10 +3,11 @@
 //! | port | path | what |
 //! |---|---|---|
 //! | admin | `GET /snapshot` | the snapshot in force, and the session's state |
-//! | admin | `GET /upstreams` | each upstream as its actor last published it, with the shards' counters |
+//! | admin | `GET /upstreams` | each upstream as its actor last published it, with the shards' counters; with `?watch=1` one line of JSON for each that has changed |
 //! | admin | `GET /events` | what happened to upstreams, the latest 1,024, one line of JSON each; with `?watch=1` what comes, too |
 //! | admin | `GET /plaintext` | who has sent plaintext to the mesh's port, where policy permits it, by address |
 //! | admin | `POST /drain` | begins a drain; a second one ends it at once |
+//! | admin | `POST /faults/panic?upstream=NAME` | makes that upstream's actor panic; only with `--allow-faults` |
 //! | admin | `GET /version` | what this binary is |
 //! | health | `GET /live`, `/ready`, `/metrics` | |
 
@@ -18,20 +19,22 @@ use std::time::Duration;
 use actix_web::dev::Service as _;
 use actix_web::http::header::ContentType;
 use actix_web::web::{self, Data};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::{App, HttpResponse, HttpResponseBuilder, HttpServer};
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use outrider_shared::session::EventView;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use crate::drain::Phase;
 use crate::node::Node;
 use crate::session::{Session, SessionStatus};
 use crate::telemetry::metrics;
+use crate::upstream::Unheard;
 use crate::view;
+
+mod live;
+
+use live::Watchers;
 
 /// Connections to each of both ports. 64: a handful of probes, scrapes and people.
 const CONNECTIONS_MAX: usize = 64;
@@ -52,6 +55,11 @@ pub fn start(node: &Arc<Node>, session: &Rc<Session>) -> anyhow::Result<()> {
     let admin_listener = std_listener(config.admin, "--admin")?;
     let health_listener = std_listener(config.health, "--health")?;
     let own_hosts = [config.admin.to_string(), format!("localhost:{}", config.admin.port())];
+    let allow_faults = config.allow_faults;
+    if allow_faults {
+        tracing::warn!("--allow-faults: whoever reaches the admin port can make actors panic");
+    }
+    let watchers = Watchers::default();
     let (node, admin_status) = (Data::from(Arc::clone(node)), Data::new(status));
     let (health_node, health_status) = (node.clone(), admin_status.clone());
     let admin = HttpServer::new(move || {
@@ -59,6 +67,7 @@ pub fn start(node: &Arc<Node>, session: &Rc<Session>) -> anyhow::Result<()> {
         App::new()
             .app_data(node.clone())
             .app_data(admin_status.clone())
+            .app_data(Data::new(watchers.clone()))
             .wrap_fn(move |request, service| {
                 // A page in the operator's browser may name this port by a name of its own (DNS rebinding), or post to it.
                 let host = request.headers().get("host").and_then(|host| host.to_str().ok());
@@ -80,6 +89,11 @@ pub fn start(node: &Arc<Node>, session: &Rc<Session>) -> anyhow::Result<()> {
             .route("/plaintext", web::get().to(plaintext))
             .route("/version", web::get().to(version))
             .route("/drain", web::post().to(drain))
+            .configure(|app| {
+                if allow_faults {
+                    app.route("/faults/panic", web::post().to(make_panic));
+                }
+            })
     });
     actix_rt::spawn(configured!(admin).listen(admin_listener)?.run());
     let health = HttpServer::new(move || {
@@ -149,39 +163,56 @@ async fn snapshot(node: Data<Node>, status: Data<Status>) -> HttpResponse {
         "session": session,
         "draining": *node.phase.borrow() != Phase::Serving,
         "unready": unready(&node),
+        "overload": view::overload(&node),
         "snapshot": snapshot.as_deref(),
     }))
 }
 
-async fn upstreams(node: Data<Node>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({ "upstreams": view::upstreams(&node) }))
-}
-
+/// `?watch=1`: what comes, too.
 #[derive(Debug, Deserialize)]
 struct Watch {
     watch: Option<u8>,
 }
 
-async fn events(node: Data<Node>, query: web::Query<Watch>) -> HttpResponse {
-    let (kept, live) = node.events.listen();
-    let line = |event: &EventView| Bytes::from(format!("{}\n", json!(event)));
-    let kept: Vec<Bytes> = kept.iter().map(line).collect();
-    let mut answer = HttpResponse::Ok();
-    answer.content_type("application/x-ndjson");
-    if query.watch.is_none_or(|watch| watch == 0) {
-        return answer.body(kept.concat());
+impl Watch {
+    fn is_asked(&self) -> bool {
+        self.watch.is_some_and(|watch| watch != 0)
     }
-    let coming = stream::unfold(live, move |mut live| async move {
-        loop {
-            match live.recv().await {
-                Ok(event) => return Some((Bytes::from(format!("{}\n", json!(event))), live)),
-                // The numbers tell what is missing.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return None,
-            }
-        }
-    });
-    answer.streaming(stream::iter(kept).chain(coming).map(Ok::<_, std::convert::Infallible>))
+}
+
+async fn upstreams(node: Data<Node>, watchers: Data<Watchers>, query: web::Query<Watch>) -> HttpResponse {
+    if query.is_asked() {
+        return live::upstreams(node, &watchers);
+    }
+    HttpResponse::Ok().json(json!({ "upstreams": view::upstreams(&node) }))
+}
+
+async fn events(node: Data<Node>, watchers: Data<Watchers>, query: web::Query<Watch>) -> HttpResponse {
+    if query.is_asked() {
+        return live::events(&node, &watchers);
+    }
+    let kept: Vec<Bytes> = node.events.listen().0.iter().map(live::line).collect();
+    HttpResponse::Ok().content_type(live::CONTENT_TYPE).body(kept.concat())
+}
+
+#[derive(Debug, Deserialize)]
+struct Fault {
+    /// By its name in `/upstreams`.
+    upstream: String,
+}
+
+async fn make_panic(node: Data<Node>, query: web::Query<Fault>) -> HttpResponse {
+    let plain =
+        |mut answer: HttpResponseBuilder, text| answer.content_type(ContentType::plaintext()).body(text);
+    let map = node.upstreams.load();
+    let Some(upstream) = map.values().find(|upstream| upstream.key.to_string() == query.upstream) else {
+        return plain(HttpResponse::NotFound(), "no upstream of this name is in use: see /upstreams\n");
+    };
+    tracing::warn!(upstream = %upstream.key, "the admin port was asked for a panic of its actor");
+    match upstream.make_panic() {
+        Ok(()) => plain(HttpResponse::Accepted(), "it panics\n"),
+        Err(Unheard) => plain(HttpResponse::ServiceUnavailable(), "it is being started anew\n"),
+    }
 }
 
 async fn plaintext(node: Data<Node>) -> HttpResponse {

@@ -116,6 +116,11 @@ pub struct Args {
     #[arg(long, env = "OUTRIDER_MEMORY_LIMIT", value_name = "BYTES")]
     pub memory_limit: Option<ByteCount>,
 
+    /// Lets the admin port make an upstream's actor panic, so that a team can see what its mesh does then. Not for
+    /// production: requests go on, but what waits in a queue asks again.
+    #[arg(long, env = "OUTRIDER_ALLOW_FAULTS")]
+    pub allow_faults: bool,
+
     #[command(flatten)]
     pub limits: Limits,
 
@@ -247,6 +252,8 @@ pub struct Config {
     pub concurrency_limit: u32,
     /// In bytes; `None`: the cgroup's, if it has one.
     pub memory_limit: Option<u64>,
+    /// `POST /faults/panic` of the admin port is there.
+    pub allow_faults: bool,
     pub limits: Limits,
     pub drain_grace: Duration,
 }
@@ -309,6 +316,7 @@ impl Args {
             shards: self.shards.map_or_else(default_shards, usize::from),
             concurrency_limit: self.concurrency_limit,
             memory_limit: self.memory_limit.map(|ByteCount(bytes)| bytes),
+            allow_faults: self.allow_faults,
             limits: self.limits,
             drain_grace: Duration::from_secs(self.drain_grace_s),
         })

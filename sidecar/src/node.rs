@@ -17,6 +17,7 @@ use crate::contexts::Contexts;
 use crate::drain::{self, Phase};
 use crate::edges::certificates::{self, Certificates};
 use crate::edges::{Edges, TlsByPort};
+use crate::leg::pump::room::Room;
 use crate::listen::{self, Doors, Entry, ShardDoor};
 use crate::mesh::Tls;
 use crate::pipeline::matching::Table;
@@ -70,6 +71,8 @@ pub struct Node {
     pub stats: Arc<StatsRegistry>,
     /// Connections closed at once, since their address had as many as it may have.
     pub refused_by_address: Arc<Counter>,
+    /// For bodies that are kept until their request needs not be sent again.
+    pub kept_bodies: Arc<Room>,
     pub tracer: Tracer,
     /// What requests under way have brought with them.
     pub contexts: Arc<Contexts>,
@@ -162,6 +165,7 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         supervisor,
         stats: StatsRegistry::new(),
         refused_by_address: Arc::default(),
+        kept_bodies: Arc::new(Room::new(overload::memory_bytes(config.memory_limit))),
         tracer: Tracer::from_environment(&identity)?,
         contexts: Arc::default(),
         events,

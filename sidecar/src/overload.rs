@@ -36,6 +36,11 @@ use machine::{Machine, Reading};
 /// ten wake-ups a second cost nothing that can be measured.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// What the sidecar may use, in bytes; `None`: nobody has set a bound. `given`: `--memory-limit`.
+pub fn memory_bytes(given: Option<u64>) -> Option<u64> {
+    readings::Limits::read(given).memory_bytes
+}
+
 /// Tells how late a shard's event loop is. Runs on the shard until the process ends.
 pub async fn beat(started: Instant, stats: Rc<ShardRecorder>) {
     loop {

@@ -36,8 +36,10 @@ pub mod connect;
 pub mod digest;
 pub mod endpoint;
 pub mod events;
+pub mod fault;
 pub mod lease;
 pub mod machine;
+pub mod mailbox;
 pub mod pick;
 pub mod queue;
 pub mod settings;
@@ -53,18 +55,20 @@ pub mod wait;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use actix::{Addr, Handler, Message};
+use actix::{Addr, Message};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 
 use actor::{UpstreamActor, View};
 use admission::Asking;
 use lease::{Leases, Returned};
+use mailbox::{Hears, Mailbox};
 use settings::Settings;
 use wait::{Answer, Ask, Askers};
+
+use crate::stats::Side;
 
 /// Which upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +77,16 @@ pub enum Key {
     Service(ServiceId),
     /// Inbound: the app's port.
     AppPort(u16),
+}
+
+impl Key {
+    /// Of the sidecar.
+    pub fn side(&self) -> Side {
+        match self {
+            Self::Service(_) => Side::Outbound,
+            Self::AppPort(_) => Side::Inbound,
+        }
+    }
 }
 
 impl fmt::Display for Key {
@@ -139,8 +153,8 @@ pub struct Upstream {
     pub view: ArcSwapOption<View>,
     /// Swapped when the actor was started anew.
     pub actor: ArcSwap<Addr<UpstreamActor>>,
-    /// Events that found its mailbox full, or the actor gone.
-    pub mailbox_full: AtomicU64,
+    /// Of what is on its way to the actor.
+    pub mailbox: Arc<Mailbox>,
     /// Who has asked for a permit and was not heard yet.
     pub askers: Arc<Askers>,
 }
@@ -163,7 +177,7 @@ impl Upstream {
     pub fn tell<M>(&self, message: M)
     where
         M: Message<Result = ()> + Send + 'static,
-        UpstreamActor: Handler<M>,
+        UpstreamActor: Hears<M>,
     {
         // Nobody waits for an answer.
         let _lost = self.try_tell(message);
@@ -193,13 +207,25 @@ impl Upstream {
     fn try_tell<M>(&self, message: M) -> Result<(), Unheard>
     where
         M: Message<Result = ()> + Send + 'static,
-        UpstreamActor: Handler<M>,
+        UpstreamActor: Hears<M>,
     {
-        self.actor.load().try_send(message).map_err(|error| {
-            self.mailbox_full.fetch_add(1, Ordering::Relaxed);
+        self.actor.load().try_send(self.mailbox.enclose(message)).map_err(|error| {
+            self.mailbox.refuse();
             tracing::debug!(upstream = %self.key, %error, "a message was not taken");
             Unheard
         })
+    }
+
+    /// Asks the actor, and waits for room in its mailbox at most `within`. `None`: it does not answer by then, or is being
+    /// started anew.
+    async fn question<M>(&self, question: M, within: Duration) -> Option<M::Result>
+    where
+        M: Message<Result: Send> + Send + 'static,
+        UpstreamActor: Hears<M>,
+    {
+        let actor = self.actor.load_full();
+        let asked = actor.send(self.mailbox.enclose(question));
+        actix_rt::time::timeout(within, asked).await.ok()?.ok()
     }
 }
 

@@ -2,23 +2,26 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use outrider_shared::session::{
-    ActorView, BreakerView, BudgetView, DetectedView, EndpointView, LimitView, QueueView, REPORT_EVENTS_MAX,
-    REPORT_UPSTREAMS_MAX, Report, UpstreamView, WaitingView, latency_quantile_us,
+    ActorView, BreakerView, BudgetView, DetectedView, EndpointView, LimitView, MailboxView, OverloadView,
+    QueueView, REPORT_EVENTS_MAX, REPORT_UPSTREAMS_MAX, Report, UpstreamView, WaitingView,
+    latency_quantile_us,
 };
 use outrider_shared::traffic::ConcurrencyAlgorithm;
 
 use crate::drain;
 use crate::node::Node;
 use crate::session::SessionStatus;
-use crate::stats::{DetectedTotals, EndpointTotals, UpstreamTotals};
-use crate::telemetry::metrics::{ActorCounts, Scrape, Session, SnapshotInForce};
+use crate::stats::{DetectedTotals, EndpointTotals, HistogramTotals, UpstreamTotals};
+use crate::telemetry::metrics::{ActorCounts, MailboxTotals, Scrape, Session, SnapshotInForce};
 use crate::upstream::actor::View;
 use crate::upstream::breaker::{self, Position};
 use crate::upstream::concurrency::Phase;
+use crate::upstream::mailbox::{self, Mailbox};
 use crate::upstream::{EndpointState, Health, Key, Upstream};
 
 /// The boot's counters, and how it stands.
@@ -34,7 +37,15 @@ pub fn report(node: &Node) -> Report {
         leaf: node.tls.load().as_ref().map(|tls| tls.material.view()),
         draining: *node.phase.borrow() != drain::Phase::Serving,
         bypassable: node.bypassable.load(Ordering::Relaxed),
+        overload: overload(node),
     }
+}
+
+/// `None`: it is not overloaded.
+pub fn overload(node: &Node) -> Option<OverloadView> {
+    let overload = &node.stats.process.overload;
+    let level = overload.level();
+    (level > 0).then(|| OverloadView { level, short_of: overload.shortest_of().label().to_owned() })
 }
 
 /// Everything that metrics show.
@@ -49,8 +60,10 @@ pub fn scrape(node: &Node, session: &SessionStatus) -> Scrape {
         peers: node.stats.peer_totals(),
         upstreams: node.stats.upstream_totals(),
         refused_by_address: node.refused_by_address.get(),
+        kept: node.kept_bodies.view(),
         upstream_views,
         actors: vec![ActorCounts { actor: "upstream", restarts, mailbox_full: mailbox_full(node) }],
+        mailboxes: mailboxes(node),
         leaf: node.tls.load().as_ref().map(|tls| tls.material.view()),
         edge_certificates: node.certificates.view(),
         snapshot: snapshot.as_ref().map(|snapshot| SnapshotInForce { version: snapshot.version, staleness }),
@@ -95,7 +108,33 @@ fn detected_of(upstream: &str, all: &[DetectedTotals]) -> Vec<DetectedView> {
 
 /// Events that found an actor's mailbox full.
 fn mailbox_full(node: &Node) -> u64 {
-    node.upstreams.load().values().map(|upstream| upstream.mailbox_full.load(Ordering::Relaxed)).sum()
+    node.upstreams.load().values().map(|upstream| upstream.mailbox.refused()).sum()
+}
+
+/// In the order in which they began, so that one which is shown stays shown.
+fn mailboxes(node: &Node) -> Vec<MailboxTotals> {
+    let map = node.upstreams.load();
+    let mut upstreams: Vec<_> = map.values().collect();
+    upstreams.sort_by_key(|upstream| upstream.mailbox.latency().sequence());
+    let of = |upstream: &Arc<Upstream>| MailboxTotals {
+        side: upstream.key.side(),
+        name: upstream.key.to_string(),
+        capacity: mailbox::CAPACITY as u64,
+        depth: upstream.mailbox.depth(),
+        latency: HistogramTotals::of(upstream.mailbox.latency()),
+    };
+    upstreams.into_iter().map(of).collect()
+}
+
+fn mailbox_view(mailbox: &Mailbox) -> MailboxView {
+    let latency = HistogramTotals::of(mailbox.latency()).sparse();
+    MailboxView {
+        capacity: mailbox::CAPACITY as u64,
+        depth: mailbox.depth(),
+        refused: mailbox.refused(),
+        p50_us: latency_quantile_us(&latency, 0.5),
+        p99_us: latency_quantile_us(&latency, 0.99),
+    }
 }
 
 fn view(
@@ -128,10 +167,7 @@ fn view(
     };
     UpstreamView {
         name: upstream.key.to_string(),
-        side: match upstream.key {
-            Key::Service(_) => "outbound".to_owned(),
-            Key::AppPort(_) => "inbound".to_owned(),
-        },
+        side: upstream.key.side().label().to_owned(),
         generation: snapshot.generation,
         incarnation: snapshot.incarnation,
         limit: upstream.leases.limit(),
@@ -150,6 +186,7 @@ fn view(
         without_context: counted.map_or(0, |totals| totals.without_context),
         actor: shown.as_ref().map(|view| actor_view(view, now)),
         panic: snapshot.panic.clone(),
+        mailbox: Some(mailbox_view(&upstream.mailbox)),
         detected: Vec::new(),
     }
 }

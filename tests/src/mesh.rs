@@ -66,6 +66,7 @@ impl Mesh {
             edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
             memory_limit: None,
+            allow_faults: false,
             limits: Limits::default(),
             drain_grace_s: 20,
             advertise: None,
@@ -87,6 +88,7 @@ pub struct PodStart<'a> {
     edge_certificates: Vec<EdgeCertificate>,
     concurrency_limit: u32,
     memory_limit: Option<ByteCount>,
+    allow_faults: bool,
     limits: Limits,
     drain_grace_s: u64,
     advertise: Option<SocketAddr>,
@@ -133,6 +135,13 @@ impl PodStart<'_> {
     #[must_use]
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(ByteCount(bytes));
+        self
+    }
+
+    /// Its sidecar's admin port can make actors panic.
+    #[must_use]
+    pub fn allow_faults(mut self) -> Self {
+        self.allow_faults = true;
         self
     }
 
@@ -187,6 +196,7 @@ impl PodStart<'_> {
             edge_certificates: self.edge_certificates.clone(),
             concurrency_limit: self.concurrency_limit,
             memory_limit: self.memory_limit,
+            allow_faults: self.allow_faults,
             limits: self.limits,
             drain_grace_s: self.drain_grace_s,
             advertise: self.advertise,

@@ -111,6 +111,7 @@ fn a_line_for_no_terminal_has_no_escape_codes() {
         endpoints: 2,
         cert_remaining_s: Some(80_000),
         refusals_per_s: 0.0,
+        overload_level: 0,
     };
     assert_eq!(
         live::plain_line(Duration::from_secs(3), &[service]),

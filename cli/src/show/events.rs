@@ -1,6 +1,7 @@
 //! `outrider events`: what happened to upstreams, as their sidecars tell it.
 
 use comfy_table::{Cell, Table};
+use outrider_shared::ServiceId;
 use outrider_shared::api::UpstreamsAnswer;
 
 use super::Shown;
@@ -30,6 +31,14 @@ impl Shown for Events {
             ]);
         }
         table
+    }
+
+    fn nothing(answer: &UpstreamsAnswer, service: Option<&ServiceId>) -> String {
+        if answer.sidecars.is_empty() {
+            return super::Upstreams::nothing(answer, service);
+        }
+        let of = service.map_or_else(String::new, |service| format!(" of {service}"));
+        format!("No events{of}: no breaker has opened, no endpoint was left out, no actor was started anew.")
     }
 }
 

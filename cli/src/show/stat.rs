@@ -46,8 +46,12 @@ fn row(service: &ServiceStat, palette: Palette, breadth: Breadth) -> Vec<Cell> {
         Breadth::Narrow => service.name.clone(),
         Breadth::Full => format!("{}/{}", service.namespace, service.name),
     };
+    let name = match service.overload_level {
+        0 => Cell::new(name),
+        level => palette.doubtful(format!("{name}\noverloaded {level}/10")),
+    };
     let mut row = vec![
-        Cell::new(name),
+        name,
         palette.success(service.success),
         number(format!("{:.1}", service.rps)),
         number(bare_milliseconds(service.p50_ms)),

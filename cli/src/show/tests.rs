@@ -2,10 +2,10 @@ use outrider_shared::api::{
     QuotaAnswer, QuotaRow, ServiceStat, SidecarUpstreams, SidecarView, SidecarsAnswer, StatAnswer,
     UpstreamsAnswer,
 };
-use outrider_shared::session::{DetectedView, EndpointView, UpstreamView};
+use outrider_shared::session::{DetectedView, EndpointView, OverloadView, UpstreamView};
 
 use super::stat::peers;
-use super::{Breadth, Quota, Shown, Sidecars, Stat, Upstreams, stat_table};
+use super::{Breadth, Events, Quota, Shown, Sidecars, Stat, Upstreams, stat_table};
 use crate::table::Palette;
 
 fn lines<S: Shown>(answer: &S::Answer) -> Vec<String> {
@@ -38,6 +38,7 @@ fn stat() -> StatAnswer {
         endpoints: 1,
         cert_remaining_s: Some(86_100),
         refusals_per_s: 0.0,
+        overload_level: 0,
     };
     let idle = ServiceStat {
         name: "idle".to_owned(),
@@ -115,6 +116,7 @@ fn upstreams() -> UpstreamsAnswer {
         redispatches: 3,
         limit: 1_024,
         in_use: 2,
+        leased_idle: vec![511, 511],
         p50_us: 4_000,
         p99_us: 120_000,
         endpoints: vec![
@@ -130,6 +132,7 @@ fn upstreams() -> UpstreamsAnswer {
     };
     let sidecar = SidecarUpstreams {
         events: Vec::new(),
+        overload: None,
         sidecar: "0123456789abcdef".parse().unwrap(),
         service: "shop/frontend".parse().unwrap(),
         age_ms: 10,
@@ -141,11 +144,11 @@ fn upstreams() -> UpstreamsAnswer {
 #[test]
 fn wide_upstreams_have_a_column_for_each_figure_and_say_in_full_why_an_endpoint_is_out() {
     let mut table = Upstreams::wide(&upstreams(), Palette::Plain);
-    table.force_no_tty().set_width(280);
+    table.force_no_tty().set_width(300);
     let lines: Vec<String> = table.lines().collect();
     let first = row(&lines, "127.14.2.1:14006");
     assert_eq!(first[..4], ["shop/frontend 01234567", "shop/orders:8080", "1204120", "7"]);
-    assert_eq!(first[first.len() - 5], "25: 4 server_first");
+    assert_eq!(first[first.len() - 6..first.len() - 4], ["511 + 511", "25: 4 server_first"]);
     assert_eq!(first[first.len() - 4..], ["127.14.2.1:14006", "Healthy", "1", "4.2 ms"]);
     let second = row(&lines, "127.14.2.222:14006");
     let why = "Ejected: opening the connection: Connection refused (os error 111), tried again in 29250 ms";
@@ -169,6 +172,10 @@ fn upstreams_fit_into_100_columns_with_every_figure() {
     assert_eq!(row(&lines, "3 moved"), ["3 moved"]);
     assert_eq!(row(&lines, "p99"), ["p50 4.0 ms, p99 120 ms"]);
     assert_eq!(row(&lines, "permits"), ["2 of 1024 permits"]);
+    assert_eq!(row(&lines, "idle"), ["idle 511 + 511"]);
+    let mut many = upstreams();
+    many.sidecars[0].upstreams[0].leased_idle = vec![16; 64];
+    assert_eq!(row(&self::lines::<Upstreams>(&many), "idle"), ["idle 1024 of 64 shards"]);
 }
 
 #[test]
@@ -176,6 +183,7 @@ fn an_upstream_without_endpoints_says_none() {
     let upstream = UpstreamView { name: "shop/orders:8080".to_owned(), ..UpstreamView::default() };
     let sidecar = SidecarUpstreams {
         events: Vec::new(),
+        overload: None,
         sidecar: "01".parse().unwrap(),
         service: "shop/frontend".parse().unwrap(),
         age_ms: 10,
@@ -237,13 +245,64 @@ fn a_sidecar_that_is_not_published_says_why() {
 }
 
 #[test]
+fn what_the_sidecar_itself_is_short_of_stands_beside_its_name_while_it_is() {
+    let overload = OverloadView { level: 4, short_of: "memory".to_owned() };
+    let mut answer = upstreams();
+    assert!(!lines::<Upstreams>(&answer).join("\n").contains("overload"));
+    answer.sidecars[0].overload = Some(overload);
+    let told = lines::<Upstreams>(&answer);
+    assert_eq!(row(&told, "overloaded 4/10")[0], "overloaded 4/10");
+    assert_eq!(row(&told, "by memory")[0], "by memory");
+    let mut table = Upstreams::wide(&answer, Palette::Plain);
+    table.force_no_tty().set_width(300);
+    assert!(table.to_string().contains("overloaded 4/10"));
+    let mut services = stat();
+    assert!(!lines::<Stat>(&services).join("\n").contains("overload"));
+    services.services[0].overload_level = 10;
+    assert_eq!(row(&lines::<Stat>(&services), "overloaded")[0], "overloaded 10/10");
+}
+
+#[test]
+fn a_watcher_in_json_is_told_only_of_what_has_changed() {
+    let changes = |before: Option<&UpstreamsAnswer>, now: &UpstreamsAnswer| {
+        let all = Upstreams::changes(before, now).expect("upstreams are told one by one");
+        all.iter()
+            .map(|one| (one["upstream"]["name"].clone(), one["upstream"]["gone"] == true))
+            .collect::<Vec<_>>()
+    };
+    let first = upstreams();
+    let name = serde_json::json!("shop/orders:8080");
+    assert_eq!(changes(None, &first), [(name.clone(), false)]);
+    let mut later = first.clone();
+    later.sidecars[0].age_ms += 1_000;
+    later.sidecars[0].upstreams[0].endpoints[1].retry_in_ms = Some(100);
+    assert!(changes(Some(&first), &later).is_empty(), "only time has passed");
+    later.sidecars[0].upstreams[0].requests += 1;
+    assert_eq!(changes(Some(&first), &later), [(name.clone(), false)]);
+    assert_eq!(changes(Some(&later), &UpstreamsAnswer { sidecars: Vec::new() }), [(name, true)]);
+    assert!(Stat::changes(None, &stat()).is_none(), "what has no parts is told whole");
+}
+
+#[test]
+fn without_events_a_line_says_so() {
+    let mut answer = upstreams();
+    let table = Events::table(&answer, Palette::Plain);
+    let told = super::text::<Events>(&table, &answer, None);
+    assert!(told.starts_with("No events: ") && told.lines().count() == 1, "{told}");
+    let service = "shop/orders".parse().unwrap();
+    assert!(super::text::<Events>(&table, &answer, Some(&service)).starts_with("No events of shop/orders: "));
+    answer.sidecars.clear();
+    assert!(super::text::<Events>(&table, &answer, None).contains("outrider token create"));
+}
+
+#[test]
 fn an_answer_without_rows_says_that_nothing_is_there_and_where_to_look() {
     let nothing = UpstreamsAnswer { sidecars: Vec::new() };
     let table = Upstreams::table(&nothing, Palette::Plain);
     let service = "shop/ordres".parse().unwrap();
-    let told = super::text(&table, Some(&service));
+    let told = super::text::<Upstreams>(&table, &nothing, Some(&service));
     assert!(told.contains("shop/ordres") && told.contains("outrider sidecars"), "{told}");
-    assert!(super::text(&table, None).contains("outrider token create"));
+    assert!(super::text::<Upstreams>(&table, &nothing, None).contains("outrider token create"));
     let some = Upstreams::table(&upstreams(), Palette::Plain);
-    assert!(super::text(&some, Some(&service)).contains("127.14.2.1:14006"));
+    assert!(super::text::<Upstreams>(&some, &nothing, Some(&service)).contains("127.14.2.1:14006"));
 }

@@ -3,15 +3,22 @@
 //! Fits into 100 columns: what is known of an upstream as a whole is written below its name, beside its endpoints. With
 //! `-o wide` each figure has a column of its own.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{Cell, Table};
 use outrider_shared::api::{SidecarUpstreams, UpstreamsAnswer};
 use outrider_shared::session::{ActorView, EndpointView, UpstreamView};
+use outrider_shared::{ServiceId, SidecarId};
+use serde_json::{Value, json};
 
 use super::Shown;
 use crate::table::{Palette, microseconds, number, short, table};
 
 /// Columns for why an endpoint is left out; all of it is in `-o wide`. 20: about what its address takes.
 const CAUSE_COLUMNS_MAX: usize = 20;
+
+/// Columns for how permits lie at shards. 22: about what the name of an upstream takes.
+const IDLE_COLUMNS_MAX: usize = 22;
 
 pub struct Upstreams;
 
@@ -24,7 +31,7 @@ impl Shown for Upstreams {
         for sidecar in &answer.sidecars {
             for upstream in &sidecar.upstreams {
                 let of = [sidecar.service.to_string(), short(sidecar.sidecar.as_str()).to_owned()];
-                let mut of = of.into_iter();
+                let mut of = of.into_iter().chain(overload(sidecar));
                 let mut about = about(upstream).into_iter();
                 let mut endpoints = endpoints(upstream, palette).into_iter();
                 loop {
@@ -55,6 +62,7 @@ impl Shown for Upstreams {
                 "p50",
                 "p99",
                 "permits",
+                "idle by shard",
                 "found",
                 "endpoint",
                 "state",
@@ -69,7 +77,7 @@ impl Shown for Upstreams {
                 row.extend(endpoint(endpoints.next(), palette));
                 table.add_row(row);
                 for next in endpoints {
-                    let mut row: Vec<Cell> = (0..10).map(|_| Cell::new("")).collect();
+                    let mut row: Vec<Cell> = (0..11).map(|_| Cell::new("")).collect();
                     row.extend(endpoint(Some(next), palette));
                     table.add_row(row);
                 }
@@ -77,6 +85,36 @@ impl Shown for Upstreams {
         }
         table
     }
+
+    /// One object for each upstream of each sidecar that differs by more than the time that has passed.
+    fn changes(before: Option<&UpstreamsAnswer>, now: &UpstreamsAnswer) -> Option<Vec<Value>> {
+        let known = before.map(by_name).unwrap_or_default();
+        let now = by_name(now);
+        let mut changes = Vec::new();
+        for (of, (service, upstream)) in &now {
+            let same = known.get(of).is_some_and(|(_, known)| known.timeless() == upstream.timeless());
+            if !same {
+                changes.push(json!({ "sidecar": of.0, "service": service, "upstream": upstream }));
+            }
+        }
+        for (of, (service, _)) in known.iter().filter(|(of, _)| !now.contains_key(*of)) {
+            let gone = json!({ "name": of.1, "gone": true });
+            changes.push(json!({ "sidecar": of.0, "service": service, "upstream": gone }));
+        }
+        Some(changes)
+    }
+}
+
+type ByName<'a> = BTreeMap<(&'a SidecarId, &'a str), (&'a ServiceId, &'a UpstreamView)>;
+
+fn by_name(answer: &UpstreamsAnswer) -> ByName<'_> {
+    answer
+        .sidecars
+        .iter()
+        .flat_map(|sidecar| {
+            sidecar.upstreams.iter().map(|of| ((&sidecar.sidecar, of.name.as_str()), (&sidecar.service, of)))
+        })
+        .collect()
 }
 
 /// An upstream as a whole, in lines of at most 22 columns.
@@ -91,10 +129,32 @@ fn about(upstream: &UpstreamView) -> Vec<String> {
     }
     lines.push(format!("p50 {}, p99 {}", microseconds(upstream.p50_us), microseconds(upstream.p99_us)));
     lines.push(format!("{} of {} permits", upstream.in_use, upstream.limit));
+    lines.extend((!upstream.leased_idle.is_empty()).then(|| idle(upstream)));
     if let Some(actor) = &upstream.actor {
         lines.extend(about_actor(upstream, actor));
     }
     lines
+}
+
+/// Idle permits by shard, in one line of 22 columns at most.
+fn idle(upstream: &UpstreamView) -> String {
+    let line = format!("idle {}", leases(upstream));
+    if line.len() <= IDLE_COLUMNS_MAX {
+        return line;
+    }
+    let sum: u64 = upstream.leased_idle.iter().copied().map(u64::from).sum();
+    format!("idle {sum} of {} shards", upstream.leased_idle.len())
+}
+
+/// Idle permits, shard by shard.
+fn leases(upstream: &UpstreamView) -> String {
+    upstream.leased_idle.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ")
+}
+
+/// How short the sidecar itself is, and of what.
+fn overload(sidecar: &SidecarUpstreams) -> Vec<String> {
+    let of = sidecar.overload.iter().filter(|overload| overload.level > 0);
+    of.flat_map(|of| [format!("overloaded {}/10", of.level), format!("by {}", of.short_of)]).collect()
 }
 
 /// What its actor says, where it says more than that all is well.
@@ -163,8 +223,10 @@ fn empty() -> [Cell; 4] {
 }
 
 fn totals(sidecar: &SidecarUpstreams, upstream: &UpstreamView) -> Vec<Cell> {
+    let mut from = vec![format!("{} {}", sidecar.service, short(sidecar.sidecar.as_str()))];
+    from.extend(overload(sidecar));
     vec![
-        Cell::new(format!("{} {}", sidecar.service, short(sidecar.sidecar.as_str()))),
+        Cell::new(from.join("\n")),
         Cell::new(&upstream.name),
         number(upstream.requests),
         number(upstream.failures),
@@ -173,6 +235,7 @@ fn totals(sidecar: &SidecarUpstreams, upstream: &UpstreamView) -> Vec<Cell> {
         number(microseconds(upstream.p50_us)),
         number(microseconds(upstream.p99_us)),
         number(format!("{}/{}", upstream.in_use, upstream.limit)),
+        number(leases(upstream)),
         Cell::new(found(upstream)),
     ]
 }

@@ -32,6 +32,10 @@ impl State {
                 Some(leaf.not_after_unix_s.saturating_sub(unix_s))
             });
             stat.cert_remaining_s = leaves.min();
+            let connected =
+                self.known.values().filter(|known| known.session.is_some() && known.service == *id);
+            let overloads = connected.filter_map(|known| known.report.as_ref()?.1.overload.as_ref());
+            stat.overload_level = overloads.map(|overload| overload.level).max().unwrap_or(0);
             stat
         });
         StatAnswer { window_s: WINDOW.as_secs_f64(), revision: policy.revision, services: services.collect() }
@@ -85,6 +89,7 @@ impl State {
                     age_ms: u64::try_from(age).unwrap_or(u64::MAX),
                     upstreams: report.upstreams.clone(),
                     events: report.events.clone(),
+                    overload: report.overload.clone(),
                 })
             })
             .collect();

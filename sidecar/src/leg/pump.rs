@@ -1,11 +1,13 @@
 //! Moves a body into an HTTP/2 stream or an HTTP/1.1 connection, as fast as its receiver takes it and no faster.
 //!
 //! It holds at most one frame that has not been written. For a request, it also keeps what it has sent, up to a bound,
-//! until the answer's head has come: then a request that provably never ran can go to another endpoint.
+//! until the answer's head has come: then a request that provably never ran can go to another endpoint. All requests of the
+//! sidecar share one bound for that ([`room`]).
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,6 +16,10 @@ use http::HeaderMap;
 use smallvec::SmallVec;
 
 use super::body::BodyError;
+
+pub mod room;
+
+use room::{NoRoom, Place, Room};
 
 /// How a pump ended early.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +42,31 @@ pub struct Kept {
     bytes: usize,
     trailers: Option<HeaderMap>,
     ended: bool,
+    /// `None`: nothing is ever kept, so none is needed.
+    place: Option<Place>,
 }
+
+impl Kept {
+    /// Whether `data` is kept with what was before.
+    fn take(&mut self, data: &Bytes, bytes_max: usize) -> Result<(), NotKept> {
+        let fits = self.bytes + data.len() <= bytes_max;
+        match &mut self.place {
+            Some(place) if fits => place.grow(data.len()).map_err(|NoRoom| NotKept)?,
+            Some(place) => {
+                place.is_too_long();
+                return Err(NotKept);
+            }
+            None if fits => {}
+            None => return Err(NotKept),
+        }
+        self.bytes += data.len();
+        self.frames.push(data.clone());
+        Ok(())
+    }
+}
+
+/// A body is too long, or bodies of others have taken the room.
+struct NotKept;
 
 /// What a pump reads from.
 pub trait Source: http_body::Body<Data = Bytes, Error = BodyError> + Unpin {}
@@ -147,9 +177,15 @@ impl<B: Source> Pump<B> {
         Rc::clone(self.watched.get_or_insert_default())
     }
 
-    /// For a request: keeps up to `kept_bytes_max` bytes of what it sends.
-    pub fn keeping(body: B, kept_bytes_max: usize) -> Self {
-        Self { kept: Some(Kept::default()), kept_bytes_max, ..Self::new(body) }
+    /// For a request that is sent once: it can begin again only while nothing of it was read.
+    pub fn once(body: B) -> Self {
+        Self { kept: Some(Kept::default()), ..Self::new(body) }
+    }
+
+    /// For a request: keeps up to `kept_bytes_max` bytes of what it sends, while `room` has room.
+    pub fn keeping(body: B, kept_bytes_max: usize, room: &Arc<Room>) -> Self {
+        let kept = Kept { place: Some(room.place()), ..Kept::default() };
+        Self { kept: Some(kept), kept_bytes_max, ..Self::new(body) }
     }
 
     /// Whether all of the body can still be sent from its beginning.
@@ -270,13 +306,13 @@ impl<B: Source> Pump<B> {
     }
 
     fn keep(&mut self, data: &Bytes) {
+        if data.is_empty() {
+            return;
+        }
         if let Some(kept) = &mut self.kept {
-            if kept.bytes + data.len() > self.kept_bytes_max {
-                self.kept = None;
-            } else if !data.is_empty() {
-                kept.bytes += data.len();
-                kept.frames.push(data.clone());
-                self.again = kept.frames.len();
+            match kept.take(data, self.kept_bytes_max) {
+                Ok(()) => self.again = kept.frames.len(),
+                Err(NotKept) => self.kept = None,
             }
         }
     }

@@ -100,7 +100,7 @@ async fn to_host(
     if let Some(trace) = &mut record.trace {
         trace.attempt(published, &shard.node.tracer, endpoint, &mut fields);
     }
-    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
+    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::once(accepted.body));
     let tunnel = accepted.tunnel;
     let mut answered = match (accepted.form, tunnel) {
         (_, Some(Tunnel::Connect)) => {

@@ -27,7 +27,8 @@ use crate::node::Published;
 use crate::shard::Shard;
 use crate::upstream::share::Share;
 
-/// What a request's body may keep for a re-dispatch, in bytes. 64 KiB, as retries are to keep.
+/// What a request's body may keep for a re-dispatch or a retry, in bytes; all together, see [`crate::leg::pump::room`].
+/// 64 KiB: what calls of services carry, and a thousand of them are 64 MiB.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 /// A request that is ready to go to any endpoint of its upstream.
 pub struct Routed<'t> {
@@ -92,7 +93,8 @@ pub async fn route<'t>(
     upgrade::fits(accepted.tunnel, backend.target.app_protocol).map_err(refused)?;
     let retries = Retries::new(rule.retry.as_ref(), &fields);
     let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel: accepted.tunnel };
-    let body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, KEPT_BYTES_MAX));
+    let room = &shard.node.kept_bodies;
+    let body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, KEPT_BYTES_MAX, room));
     if let Some(trace) = &mut record.trace {
         trace.goes_to(&backend.target);
         if let Some(id) = &rule.id {

@@ -34,7 +34,7 @@ impl LatencyHistogram {
         self.buckets[usize::from(latency_bucket(us))].increment();
         self.sum_us.add(us);
     }
-    pub(super) fn sequence(&self) -> u64 {
+    pub fn sequence(&self) -> u64 {
         self.sequence
     }
     /// Of each bucket, in order. From any thread.

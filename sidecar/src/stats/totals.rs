@@ -30,6 +30,12 @@ impl Default for HistogramTotals {
 }
 
 impl HistogramTotals {
+    /// Of one that is not of a shard.
+    pub fn of(one: &LatencyHistogram) -> Self {
+        let mut totals = Self::default();
+        totals.add_shard(one);
+        totals
+    }
     fn add_shard(&mut self, of_shard: &LatencyHistogram) {
         for (sum, n) in self.counts.iter_mut().zip(of_shard.counts()) {
             *sum += n;

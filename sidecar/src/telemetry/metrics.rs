@@ -15,7 +15,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::TraceCounts;
 use crate::edges::certificates::CertificateView;
-use crate::stats::{PeerTotals, ShardTotals, UpstreamTotals};
+use crate::leg::pump::room::RoomView;
+use crate::stats::{HistogramTotals, PeerTotals, ShardTotals, Side, UpstreamTotals};
 
 mod families;
 mod rows;
@@ -42,9 +43,12 @@ pub struct Scrape {
     pub upstreams: Vec<UpstreamTotals>,
     /// Connections closed at once, since their address had as many as it may have.
     pub refused_by_address: u64,
+    /// Bodies of requests that may have to be sent again.
+    pub kept: RoomView,
     /// The actors' own view, for permits and endpoints.
     pub upstream_views: Vec<UpstreamView>,
     pub actors: Vec<ActorCounts>,
+    pub mailboxes: Vec<MailboxTotals>,
     pub leaf: Option<LeafView>,
     pub edge_certificates: Vec<CertificateView>,
     /// `None`: none is in force.
@@ -76,6 +80,18 @@ pub struct ActorCounts {
     pub restarts: u64,
     /// Messages that found the mailbox full.
     pub mailbox_full: u64,
+}
+
+/// The mailbox of an upstream's actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailboxTotals {
+    pub side: Side,
+    /// The upstream's.
+    pub name: String,
+    pub capacity: u64,
+    pub depth: u64,
+    /// How long messages lay in it.
+    pub latency: HistogramTotals,
 }
 
 /// The page.

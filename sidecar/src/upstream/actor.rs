@@ -4,30 +4,28 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, MessageResult, Recipient, SpawnHandle};
+use actix::{Actor, AsyncContext, Context, Message, Recipient, SpawnHandle};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::admission::Told;
 use super::attempt::{AskProbe, ProbeGrant};
+use super::budget::Block;
 use super::concurrency::View as LimiterView;
 use super::digest::{Digest, PERIOD, Scope};
 use super::events::Events;
 use super::machine::{Input, Machine, Output};
+use super::mailbox::Hears;
 use super::queue::View as QueueView;
 use super::settings::Settings;
 use super::supply::Supply;
 use super::tokens::AskTokens;
 use super::wait::{Answer, Ask, Cancelled, Grant, Returned};
-use super::{CLASSES_MAX, Key, PENDING_MAX, Upstream};
-use super::{breaker, budget};
-
-/// Messages that wait: what every class may have asked for, and as many facts as an upstream's permits can cause at once.
-const MAILBOX_MAX: usize = CLASSES_MAX * PENDING_MAX as usize + 2_048;
+use super::{Key, Upstream, breaker, budget, mailbox};
 
 /// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
 /// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
-/// [`Configure`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`MAILBOX_MAX`]. On full: the sender goes on with what
+/// [`Configure`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`mailbox::CAPACITY`]. On full: the sender goes on with what
 /// it knows; who asks is refused. On restart: a new one resumes from the last snapshot, incarnation + 1, and the shards'
 /// digests; who waited asks again.
 pub struct UpstreamActor {
@@ -40,7 +38,7 @@ pub struct UpstreamActor {
     shown_at: Instant,
     is_shown: bool,
     timer: Option<(Instant, SpawnHandle)>,
-    _guard: Guard,
+    guard: Guard,
 }
 
 /// Other settings hold from now on. From the supervisor. Lost: never, the supervisor sends it again.
@@ -68,6 +66,8 @@ impl Message for Input {
 #[derive(Debug, Clone)]
 pub struct Crashed {
     pub key: Key,
+    /// What it was about: a message's type, or its timer.
+    pub about: &'static str,
 }
 impl Message for Crashed {
     type Result = ();
@@ -77,6 +77,7 @@ impl Message for Crashed {
 struct Guard {
     upstream: Arc<Upstream>,
     supervisor: Recipient<Crashed>,
+    about: &'static str,
 }
 
 impl Drop for Guard {
@@ -86,8 +87,8 @@ impl Drop for Guard {
         }
         // Nobody waits with it any more; until there is another, idle permits are for whoever comes.
         self.upstream.leases.flow();
-        let key = self.upstream.key.clone();
-        if let Err(error) = self.supervisor.try_send(Crashed { key }) {
+        let crashed = Crashed { key: self.upstream.key.clone(), about: self.about };
+        if let Err(error) = self.supervisor.try_send(crashed) {
             tracing::error!(upstream = %self.upstream.key, %error, "nobody will restart this upstream's actor");
         }
     }
@@ -103,7 +104,7 @@ impl UpstreamActor {
     ) -> Self {
         let (snapshot, now) = (upstream.snapshot.load(), Instant::now());
         let supply = Supply::resume(&snapshot, &upstream.leases, now);
-        let guard = Guard { upstream: Arc::clone(&upstream), supervisor };
+        let guard = Guard { upstream: Arc::clone(&upstream), supervisor, about: "its start" };
         Self {
             upstream,
             machine,
@@ -113,8 +114,13 @@ impl UpstreamActor {
             shown_at: now,
             is_shown: false,
             timer: None,
-            _guard: guard,
+            guard,
         }
+    }
+
+    /// What it does from now on, should it panic over that. `about`: a type's name.
+    pub(super) fn is_about(&mut self, about: &'static str) {
+        self.guard.about = about.rsplit("::").next().unwrap_or(about);
     }
 
     fn input(&mut self, input: Input, now: Instant) {
@@ -184,6 +190,7 @@ impl UpstreamActor {
         }
         let timer = ctx.run_later(due.saturating_duration_since(Instant::now()), |this, ctx| {
             this.timer = None;
+            this.is_about("its timer");
             let now = Instant::now();
             let output = this.machine.handle_timeout(now);
             this.apply(output);
@@ -198,23 +205,21 @@ impl UpstreamActor {
 impl Actor for UpstreamActor {
     type Context = Context<Self>;
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX_MAX);
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(mailbox::CAPACITY);
         self.arm(ctx);
     }
 }
 
-impl Handler<Input> for UpstreamActor {
-    type Result = ();
-    fn handle(&mut self, input: Input, ctx: &mut Self::Context) {
+impl Hears<Input> for UpstreamActor {
+    fn hear(&mut self, input: Input, ctx: &mut Context<Self>) {
         self.input(input, Instant::now());
         self.arm(ctx);
     }
 }
 
-impl Handler<Digest> for UpstreamActor {
-    type Result = ();
-    fn handle(&mut self, digest: Digest, ctx: &mut Self::Context) {
+impl Hears<Digest> for UpstreamActor {
+    fn hear(&mut self, digest: Digest, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let told = self.supply.seen(&digest, &self.upstream.leases, now);
         self.tell(told);
@@ -225,9 +230,8 @@ impl Handler<Digest> for UpstreamActor {
     }
 }
 
-impl Handler<Configure> for UpstreamActor {
-    type Result = ();
-    fn handle(&mut self, Configure(settings): Configure, ctx: &mut Self::Context) {
+impl Hears<Configure> for UpstreamActor {
+    fn hear(&mut self, Configure(settings): Configure, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let told = self.supply.configured(&settings, &self.upstream.leases, now);
         self.tell(told);
@@ -237,9 +241,8 @@ impl Handler<Configure> for UpstreamActor {
     }
 }
 
-impl Handler<Ask> for UpstreamActor {
-    type Result = ();
-    fn handle(&mut self, Ask { asking, counted }: Ask, ctx: &mut Self::Context) {
+impl Hears<Ask> for UpstreamActor {
+    fn hear(&mut self, Ask { asking, counted }: Ask, ctx: &mut Context<Self>) {
         drop(counted);
         // It went away while its message waited.
         if asking.waiter.is_closed() {
@@ -251,37 +254,33 @@ impl Handler<Ask> for UpstreamActor {
     }
 }
 
-impl Handler<Cancelled> for UpstreamActor {
-    type Result = ();
-    fn handle(&mut self, Cancelled(id): Cancelled, ctx: &mut Self::Context) {
+impl Hears<Cancelled> for UpstreamActor {
+    fn hear(&mut self, Cancelled(id): Cancelled, ctx: &mut Context<Self>) {
         let told = self.supply.cancelled(id, &self.upstream.leases, Instant::now());
         self.tell(told);
         self.arm(ctx);
     }
 }
 
-impl Handler<Returned> for UpstreamActor {
-    type Result = ();
-    fn handle(&mut self, _: Returned, ctx: &mut Self::Context) {
+impl Hears<Returned> for UpstreamActor {
+    fn hear(&mut self, _: Returned, ctx: &mut Context<Self>) {
         let told = self.supply.returned(&self.upstream.leases, Instant::now());
         self.tell(told);
         self.arm(ctx);
     }
 }
 
-impl Handler<AskProbe> for UpstreamActor {
-    type Result = MessageResult<AskProbe>;
-    fn handle(&mut self, AskProbe(scope): AskProbe, ctx: &mut Self::Context) -> Self::Result {
+impl Hears<AskProbe> for UpstreamActor {
+    fn hear(&mut self, AskProbe(scope): AskProbe, ctx: &mut Context<Self>) -> Option<ProbeGrant> {
         let (gate, output) = self.machine.ask_probe(scope, Instant::now());
         self.apply(output);
         self.arm(ctx);
-        MessageResult(ProbeGrant::new(&self.upstream, scope, gate))
+        ProbeGrant::new(&self.upstream, scope, gate)
     }
 }
 
-impl Handler<AskTokens> for UpstreamActor {
-    type Result = MessageResult<AskTokens>;
-    fn handle(&mut self, AskTokens(spent): AskTokens, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.supply.tokens(spent, Instant::now()))
+impl Hears<AskTokens> for UpstreamActor {
+    fn hear(&mut self, AskTokens(spent): AskTokens, _: &mut Context<Self>) -> Option<Block> {
+        self.supply.tokens(spent, Instant::now())
     }
 }

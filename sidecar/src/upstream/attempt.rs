@@ -184,8 +184,6 @@ impl Share {
             return None;
         }
         self.probe_asked.set(Some(now));
-        let actor = self.upstream.actor.load_full();
-        let asked = actor.send(AskProbe(scope));
-        actix_rt::time::timeout(PROBE_ASK_MAX, asked).await.ok()?.ok()?
+        self.upstream.question(AskProbe(scope), PROBE_ASK_MAX).await?
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use actix::dev::channel::{AddressReceiver, channel};
@@ -131,7 +130,7 @@ impl Supervisor {
             snapshot: Arc::new(ArcSwap::from_pointee(first.snapshot())),
             view: ArcSwapOption::empty(),
             actor: ArcSwap::from_pointee(Addr::new(sender)),
-            mailbox_full: AtomicU64::new(0),
+            mailbox: Arc::default(),
             askers: Arc::default(),
         });
         self.run(&upstream, first, mailbox, ctx);
@@ -162,14 +161,14 @@ impl Supervisor {
     }
 
     /// Swaps a fresh actor in, which resumes from the last snapshot.
-    fn restart(&mut self, key: &Key, ctx: &mut Context<Self>) {
+    fn restart(&mut self, Crashed { key, about }: &Crashed, ctx: &mut Context<Self>) {
         let Some(upstream) = self.map.load().get(key).cloned() else { return };
         let machine = Machine::restart(&upstream.snapshot.load(), Instant::now());
         upstream.snapshot.store(Arc::new(machine.snapshot()));
         let (sender, mailbox) = channel(MAILBOX_FIRST);
         self.run(&upstream, machine, mailbox, ctx);
         upstream.actor.store(Arc::new(Addr::new(sender)));
-        self.events.tell(key, None, "its actor panicked, and a new one goes on".to_owned());
+        self.events.tell(key, None, format!("its actor panicked over {about}, and a new one goes on"));
         // What the last one had in its mailbox it never heard.
         self.tell_all(key, ctx);
     }
@@ -255,11 +254,11 @@ impl Handler<Crashed> for Supervisor {
         let crashes = self.crashes.entry(crashed.key.clone()).or_default();
         crashes.retain(|at| now.saturating_duration_since(*at) < STORM_WINDOW);
         crashes.push_back(now);
-        tracing::error!(upstream = %crashed.key, crashes = crashes.len(), "an upstream's actor panicked and is started anew");
+        tracing::error!(upstream = %crashed.key, about = crashed.about, crashes = crashes.len(), "an upstream's actor panicked and is started anew");
         if crashes.len() <= STORM_RESTARTS {
-            self.restart(&crashed.key, ctx);
+            self.restart(&crashed, ctx);
         } else {
-            ctx.run_later(STORM_PAUSE, move |this, ctx| this.restart(&crashed.key, ctx));
+            ctx.run_later(STORM_PAUSE, move |this, ctx| this.restart(&crashed, ctx));
         }
     }
 }

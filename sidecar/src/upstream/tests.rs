@@ -12,6 +12,8 @@ use proptest::prelude::*;
 
 use super::actor::Crashed;
 use super::balance::{PeakEwma, two_of};
+use super::events::Events;
+use super::fault::Panic;
 use super::lease::{Take, Taken};
 use super::machine::{Input, Machine, Output};
 use super::supervisor::{Directory, Ensure, Supervisor};
@@ -309,7 +311,7 @@ async fn a_crashed_actor_is_replaced_by_one_that_knows_what_the_last_published()
     eventually("ejected", || upstream.snapshot.load().endpoints.iter().any(|e| e.health != Health::Healthy))
         .await;
     let before = upstream.snapshot.load_full();
-    supervisor.send(Crashed { key }).await.expect("takes it");
+    supervisor.send(Crashed { key, about: "a test" }).await.expect("takes it");
     let after = upstream.snapshot.load_full();
     assert_eq!(after.incarnation, before.incarnation + 1);
     assert_eq!(after.endpoints, before.endpoints);
@@ -335,4 +337,33 @@ async fn settings_that_an_actor_did_not_take_are_told_again() {
     supervisor.send(Directory { services: Vec::new(), app: Some(app) }).await.expect("takes it");
     upstream.actor.store(actor);
     eventually("the limit of policy", || upstream.leases.limit() == 3).await;
+}
+
+#[actix_rt::test]
+async fn what_a_crashed_actor_never_heard_no_longer_lies_in_a_mailbox() {
+    let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
+    let events = Arc::<Events>::default();
+    let supervisor =
+        Supervisor::new(map, vec![actix_rt::Arbiter::current()], 16, Arc::clone(&events)).start();
+    supervisor.send(listed(&[1, 2])).await.expect("takes it");
+    let key = Key::Service("shop/payments".parse().expect("a service"));
+    let upstream = supervisor.send(Ensure { key: key.clone() }).await.expect("answers").expect("listed");
+    upstream.tell(failed(1));
+    eventually("it is heard", || upstream.mailbox.depth() == 0).await;
+    assert_eq!(upstream.mailbox.latency().counts().sum::<u64>(), 1);
+    upstream.tell(Panic);
+    for _ in 0..10 {
+        upstream.tell(failed(2));
+    }
+    // The actor runs on this thread.
+    assert_eq!((upstream.mailbox.depth(), upstream.mailbox.refused()), (11, 0));
+    eventually("a new one", || upstream.snapshot.load().incarnation == 1).await;
+    eventually("an empty mailbox", || upstream.mailbox.depth() == 0).await;
+    let whats: Vec<_> = events.latest(8).into_iter().map(|event| event.what).collect();
+    assert!(whats.contains(&"its actor panicked over Panic, and a new one goes on".to_owned()), "{whats:?}");
+    upstream.tell(failed(2));
+    eventually("the new one hears", || {
+        upstream.snapshot.load().endpoints.iter().all(|e| e.health != Health::Healthy)
+    })
+    .await;
 }

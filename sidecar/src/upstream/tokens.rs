@@ -42,9 +42,8 @@ impl Share {
             .block
             .take()
             .map(|block| Spent { rest: Rest::Dropped, ..spent(&block, self.block_size.get()) });
-        let actor = self.upstream.actor.load_full();
-        let asked = actix_rt::time::timeout(ASK_MAX, actor.send(AskTokens(rest))).await;
-        let block = asked.ok().and_then(Result::ok).flatten().ok_or(NoToken)?;
+        let answer = self.upstream.question(AskTokens(rest), ASK_MAX).await;
+        let block = answer.flatten().ok_or(NoToken)?;
         self.block_size.set(block.tokens);
         self.block.set(Some(block));
         if self.take_token() { Ok(()) } else { Err(NoToken) }

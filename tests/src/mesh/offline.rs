@@ -112,6 +112,7 @@ impl Offline {
             edge_certificates: Vec::new(),
             concurrency_limit: 1_024,
             memory_limit: None,
+            allow_faults: false,
             limits: Limits::default(),
             drain_grace_s: 20,
             advertise: None,

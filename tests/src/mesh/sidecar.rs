@@ -6,6 +6,7 @@ use std::process::{Command, ExitStatus};
 use std::thread::JoinHandle;
 
 use crate::loopback::port;
+use http::Method;
 use outrider_shared::ServiceId;
 use outrider_sidecar::config::{Args, ByteCount, EdgeCertificate, UpstreamListener};
 use outrider_sidecar::limits::Limits;
@@ -30,6 +31,7 @@ pub struct Start {
     pub edge_certificates: Vec<EdgeCertificate>,
     pub concurrency_limit: u32,
     pub memory_limit: Option<ByteCount>,
+    pub allow_faults: bool,
     pub limits: Limits,
     pub drain_grace_s: u64,
     /// `None`: where it listens.
@@ -61,6 +63,7 @@ impl Start {
             shards: Some(2),
             concurrency_limit: self.concurrency_limit,
             memory_limit: self.memory_limit,
+            allow_faults: self.allow_faults,
             limits: self.limits,
             drain_grace_s: self.drain_grace_s,
         }
@@ -86,6 +89,12 @@ impl Start {
         if let Some(ByteCount(bytes)) = self.memory_limit {
             flag("memory-limit", bytes.to_string());
         }
+        if self.allow_faults {
+            command.arg("--allow-faults");
+        }
+        let mut flag = |name: &str, value: String| {
+            command.arg(format!("--{name}={value}"));
+        };
         for UpstreamListener { service, port, listen } in &self.upstreams {
             flag("upstream", format!("{service}:{port}={listen}"));
         }
@@ -162,6 +171,13 @@ impl Sidecar {
     pub async fn get(&self, port: u16, path: &str) -> Result<Answer, String> {
         let at = self.start.address(port);
         Call::get(&at.to_string(), path).send(at).await.map_err(|error| format!("{at}{path}: {error:?}"))
+    }
+
+    /// `POST` of the admin port, without a body.
+    pub async fn post(&self, path: &str) -> Result<Answer, String> {
+        let at = self.start.address(port::ADMIN);
+        let call = Call::new(Method::POST, &at.to_string(), path);
+        call.send(at).await.map_err(|error| format!("{at}{path}: {error:?}"))
     }
 
     /// Whether `/ready` says so now; otherwise why not.

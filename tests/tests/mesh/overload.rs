@@ -4,7 +4,7 @@ use outrider_tests::app::Speaks;
 use outrider_tests::call::{Answer, Call};
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::{Mesh, Pod};
-use outrider_tests::policy;
+use outrider_tests::{policy, wait};
 
 /// Less than any process has.
 const TINY: u64 = 1 << 10;
@@ -60,6 +60,17 @@ async fn the_first_class_is_served_and_the_others_are_refused_with_the_reason() 
         world.web.sidecar.metric("outrider_overload_pressure", &["resource=\"memory\""]).await.unwrap();
     assert!(used > 1.0, "{used}");
     world.web.sidecar.is_ready().await.expect("load that is shed is no reason to be taken out");
+    let snapshot = world.web.sidecar.snapshot().await.expect("a snapshot");
+    assert_eq!(snapshot["overload"], serde_json::json!({ "level": 10, "short_of": "memory" }));
+    wait::until("the control plane tells of it", async || {
+        let stat: serde_json::Value = world.mesh.control.get("/v1/stat").await?;
+        let services = stat["services"].as_array().ok_or("no services")?;
+        let level =
+            |name: &str| services.iter().find(|of| of["name"] == name).map(|of| &of["overload_level"]);
+        let levels = (level("web").and_then(|of| of.as_u64()), level("caller").and_then(|of| of.as_u64()));
+        if levels == (Some(10), Some(0)) { Ok(()) } else { Err(stat.to_string()) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -320,3 +320,32 @@ fn upload_that_stands_still(case: &Case) -> tokio::task::JoinHandle<()> {
         let _ = call.send(outbound).await;
     })
 }
+
+#[tokio::test]
+async fn a_body_that_finds_no_room_is_sent_once_and_counted() {
+    let parts = [
+        policy::OPEN,
+        &policy::http("caller", 8080),
+        &policy::http("web", 8080),
+        &policy::route("web", "web", 8080, RETRIED),
+    ];
+    let mesh = Mesh::start(&policy::documents(&parts)).await;
+    // A sixteenth of it is for bodies: 64 bytes.
+    let caller = mesh.pod("caller").memory_limit(1 << 10).start().await;
+    let web = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+    caller.sidecar.sees("test/web", 1).await;
+    let attempts = async |length: usize| {
+        let before = web.app().begun();
+        let call = Call::post(HOST, "/", vec![b'x'; length]).header("idempotency-key", "one");
+        let answer = wait::bounded("an answer", call.plan("status=503").send(caller.outbound())).await;
+        assert_eq!(answer.expect("an answer").status, 503);
+        web.app().begun() - before
+    };
+    assert_eq!(attempts(60).await, 3);
+    assert_eq!(attempts(70).await, 1, "it is gone once it is sent");
+    assert_eq!(attempts(60).await, 3, "the room is free again");
+    let metric = async |name, labels: &[&str]| caller.sidecar.metric(name, labels).await;
+    assert_eq!(metric("outrider_bodies_not_kept_total", &["reason=\"no_room\""]).await, Ok(1.0));
+    assert_eq!(metric("outrider_kept_body_limit_bytes", &[]).await, Ok(64.0));
+    assert_eq!(metric("outrider_kept_body_bytes", &[]).await, Ok(0.0));
+}

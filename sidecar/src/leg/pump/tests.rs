@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use http::{HeaderValue, Request};
 use http_body::Frame;
 
+use super::room::RoomView;
 use super::*;
 
 /// A body of given frames.
@@ -134,10 +135,15 @@ async fn a_source_that_breaks_off_resets_the_stream() {
     assert_eq!(error.reason(), Some(h2::Reason::CANCEL));
 }
 
+/// Plenty.
+fn room() -> Arc<Room> {
+    Arc::new(Room::new(None))
+}
+
 #[actix_rt::test]
 async fn a_restarted_body_is_the_same_from_its_beginning() {
     let (mut first, received, _send) = stream(10).await;
-    let mut pump = Pump::keeping(Frames::of(&[b"one ", b"two ", b"three"]), 1_024);
+    let mut pump = Pump::keeping(Frames::of(&[b"one ", b"two ", b"three"]), 1_024, &room());
     poll_fn(|cx| {
         assert!(pump.poll(&mut first, cx).is_pending(), "the window is full");
         Poll::Ready(())
@@ -154,10 +160,36 @@ async fn a_restarted_body_is_the_same_from_its_beginning() {
 #[actix_rt::test]
 async fn past_its_bound_or_once_committed_a_body_cannot_be_sent_again() {
     let (mut body, _received, _send) = stream(65_535).await;
-    let mut pump = Pump::keeping(Frames::of(&[b"0123456789"]), 9);
+    let mut pump = Pump::keeping(Frames::of(&[b"0123456789"]), 9, &room());
     poll_fn(|cx| pump.poll(&mut body, cx)).await.expect("sends all");
     assert!(!pump.can_restart(), "ten bytes do not fit into nine");
-    let mut pump = Pump::keeping(Frames::of(&[b"x"]), 9);
+    let mut pump = Pump::keeping(Frames::of(&[b"x"]), 9, &room());
     pump.commit();
     assert!(!pump.can_restart());
+}
+
+#[actix_rt::test]
+async fn bodies_share_one_bound_and_what_finds_no_room_is_sent_but_not_kept() {
+    // A sixteenth of it: 16 bytes.
+    let room = Arc::new(Room::new(Some(256)));
+    let sent = async |data: &'static [u8]| {
+        let (mut body, received, _send) = stream(65_535).await;
+        let mut pump = Pump::keeping(Frames::of(&[data]), 12, &room);
+        poll_fn(|cx| pump.poll(&mut body, cx)).await.expect("sends all");
+        assert_eq!(read(received).await.expect("no reset").0, data);
+        pump
+    };
+    let first = sent(b"0123456789").await;
+    let second = sent(b"0123456789").await;
+    assert_eq!((first.can_restart(), second.can_restart()), (true, false));
+    let third = sent(b"012345").await;
+    assert!(third.can_restart(), "what found no room has given back what it took");
+    assert!(!sent(b"0123456789abc").await.can_restart(), "too long for one");
+    assert_eq!(room.view(), RoomView { bytes: 16, bytes_max: 16, no_room: 1, too_long: 1 });
+    drop((first, second, third));
+    assert_eq!(room.view().bytes, 0);
+    let mut again = sent(b"0123456789").await;
+    assert!(again.can_restart());
+    again.commit();
+    assert_eq!(room.view().bytes, 0, "the answer has begun");
 }

@@ -56,7 +56,7 @@ pub async fn to_app(
     tell_app(from, accepted.hops, &mut fields);
     let context = keep_context(from, &accepted.urgency, &mut fields);
     let deadline = accepted.urgency.deadline.map(|at| Deadline::of_caller(at, record.started()));
-    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, 0));
+    let mut body = (!accepted.body.is_end_stream()).then(|| Pump::once(accepted.body));
     let (tunnel, form) = (accepted.tunnel, accepted.form);
     let sending = body.as_mut().map(Pump::watch);
     let mut handshake = None;

@@ -176,6 +176,18 @@ pub(super) static OVERLOAD_PRESSURE: Family = gauge(
     &["resource"],
     "Used, of what may be: memory, connections; for event_loop the seconds that a shard is late",
 );
+pub(super) static KEPT_BYTES: Family = gauge(
+    "outrider_kept_body_bytes",
+    &[],
+    "Bytes of requests' bodies that are kept, so that the request can be sent again",
+);
+pub(super) static KEPT_BYTES_LIMIT: Family =
+    gauge("outrider_kept_body_limit_bytes", &[], "Bytes of requests' bodies that may be kept at once");
+pub(super) static BODIES_NOT_KEPT: Family = counter(
+    "outrider_bodies_not_kept",
+    &["reason"],
+    "Bodies that were sent without being kept, so that their request was not sent again: no_room, too_long",
+);
 pub(super) static ENDPOINTS: Family = gauge(
     "outrider_upstream_endpoints",
     &["side", "upstream", "state"],
@@ -194,6 +206,21 @@ pub(super) static ACTOR_RESTARTS: Family =
     counter("outrider_actor_restarts", &["actor"], "Actors that were started anew after a panic");
 pub(super) static MAILBOX_FULL: Family =
     counter("outrider_actor_mailbox_full", &["actor"], "Messages that found a full mailbox");
+pub(super) static MAILBOX_CAPACITY: Family = gauge(
+    "outrider_actor_mailbox_capacity",
+    &["side", "upstream"],
+    "Messages that may lie in the mailbox of an upstream's actor",
+);
+pub(super) static MAILBOX_DEPTH: Family = gauge(
+    "outrider_actor_mailbox_depth",
+    &["side", "upstream"],
+    "Messages on their way to an upstream's actor",
+);
+pub(super) static MESSAGE_LATENCY: Family = histogram(
+    "outrider_actor_message_latency_seconds",
+    &["side", "upstream"],
+    "From a message's being sent to an upstream's actor until it is heard",
+);
 pub(super) static NOT_BEFORE: Family = gauge(
     "outrider_certificate_not_before_timestamp_seconds",
     &["identity"],

@@ -3,7 +3,8 @@
 use outrider_shared::session::{ActorView, LATENCY_BUCKETS, UpstreamView, latency_bucket_us};
 
 use super::families::{self as name, Family, Kind};
-use super::{SERIES_MAX, Scrape, Session};
+use super::{MailboxTotals, SERIES_MAX, Scrape, Session};
+use crate::leg::pump::room::RoomView;
 use crate::stats::{HistogramTotals, LabelTotals, ListenerTotals, OTHER, PeerTotals, Side, UpstreamTotals};
 
 /// Values of the family's labels, in its order, and what is measured.
@@ -76,6 +77,8 @@ pub(super) fn of(scrape: &Scrape) -> Vec<Rows> {
     page.extend(of_upstreams(&scrape.upstreams));
     page.extend(of_actors(&scrape.upstream_views));
     page.extend(of_views(&scrape.upstream_views));
+    page.extend(of_mailboxes(&scrape.mailboxes));
+    page.extend(of_kept(scrape.kept));
     page.extend(of_process(scrape));
 
     let mut folded = Vec::new();
@@ -286,6 +289,29 @@ fn of_views(views: &[UpstreamView]) -> [Rows; 4] {
         (&name::PERMITS_LIMIT, each(|view| view.limit.into())),
         (&name::PERMITS_IN_USE, each(|view| view.in_use.into())),
         (&name::INCARNATION, each(|view| view.incarnation)),
+    ]
+}
+
+fn of_kept(kept: RoomView) -> [Rows; 3] {
+    let not_kept = [("no_room", kept.no_room), ("too_long", kept.too_long)];
+    [
+        (&name::KEPT_BYTES, vec![row([], level(kept.bytes))]),
+        (&name::KEPT_BYTES_LIMIT, vec![row([], level(kept.bytes_max))]),
+        (
+            &name::BODIES_NOT_KEPT,
+            not_kept.map(|(reason, count)| row([reason], Value::Counter(count))).to_vec(),
+        ),
+    ]
+}
+
+fn of_mailboxes(mailboxes: &[MailboxTotals]) -> [Rows; 3] {
+    let each = |value: fn(&MailboxTotals) -> Value| {
+        mailboxes.iter().map(|of| row([of.side.label(), &of.name], value(of))).collect()
+    };
+    [
+        (&name::MAILBOX_CAPACITY, each(|of| level(of.capacity))),
+        (&name::MAILBOX_DEPTH, each(|of| level(of.depth))),
+        (&name::MESSAGE_LATENCY, each(|of| Value::Histogram(Box::new(of.latency.clone())))),
     ]
 }
 

@@ -9,7 +9,9 @@ use super::families::{Family, Kind};
 use super::rows::{Row, Value, fold};
 use super::*;
 use crate::overload::machine::{Resource, View};
-use crate::stats::{AnswerClass, Found, Listener, OfAhead, Recorded, ShardRecorder, Side, StatsRegistry};
+use crate::stats::{
+    AnswerClass, Found, LatencyHistogram, Listener, OfAhead, Recorded, ShardRecorder, Side, StatsRegistry,
+};
 
 /// A sidecar that has seen a little of everything.
 fn a_scrape() -> Scrape {
@@ -38,6 +40,8 @@ fn a_scrape() -> Scrape {
     registry.process.health_checks.increment("unwell");
     let pressures = [Some(0.93), None, Some(0.002)];
     registry.process.overload.publish(&View { level: 4, pressures, shortest_of: Resource::Memory });
+    let messages = LatencyHistogram::default();
+    messages.observe(Duration::from_micros(1_500));
     let endpoint = |address: &str, state: &str| EndpointView {
         address: address.to_owned(),
         state: state.to_owned(),
@@ -49,6 +53,7 @@ fn a_scrape() -> Scrape {
         peers: registry.peer_totals(),
         upstreams: registry.upstream_totals(),
         refused_by_address: 1,
+        kept: RoomView { bytes: 700, bytes_max: 64 << 20, no_room: 2, too_long: 5 },
         upstream_views: vec![UpstreamView {
             name: "shop/payments:9000".to_owned(),
             side: "outbound".to_owned(),
@@ -60,6 +65,13 @@ fn a_scrape() -> Scrape {
             ..UpstreamView::default()
         }],
         actors: vec![ActorCounts { actor: "upstream", restarts: 1, mailbox_full: 2 }],
+        mailboxes: vec![MailboxTotals {
+            side: Side::Outbound,
+            name: "shop/payments:9000".to_owned(),
+            capacity: 4_096,
+            depth: 3,
+            latency: HistogramTotals::of(&messages),
+        }],
         leaf: Some(LeafView {
             identity: "spiffe://shop.test/ns/shop/sa/orders".parse().unwrap(),
             serial: "01".to_owned(),
@@ -167,6 +179,13 @@ fn the_page_shows_how_the_sidecar_stands() {
         (&format!(r#"outrider_upstream_endpoints{{{payments},state="ejected"}}"#), "1.0"),
         (&format!("outrider_upstream_permits_limit{{{payments}}}"), "256.0"),
         (r#"outrider_actor_mailbox_full_total{actor="upstream"}"#, "2"),
+        ("outrider_kept_body_bytes", "700.0"),
+        ("outrider_kept_body_limit_bytes", "67108864.0"),
+        (r#"outrider_bodies_not_kept_total{reason="no_room"}"#, "2"),
+        (&format!("outrider_actor_mailbox_capacity{{{payments}}}"), "4096.0"),
+        (&format!("outrider_actor_mailbox_depth{{{payments}}}"), "3.0"),
+        (&format!("outrider_actor_message_latency_seconds_sum{{{payments}}}"), "0.0015"),
+        (&format!("outrider_actor_message_latency_seconds_count{{{payments}}}"), "1"),
         (
             r#"outrider_certificate_not_after_timestamp_seconds{identity="spiffe://shop.test/ns/shop/sa/orders"}"#,
             "1700086400.0",
@@ -285,6 +304,12 @@ fn the_names_are_the_golden_ones() {
         "outrider_upstream_permits_limit{side,upstream}",
         "outrider_upstream_permits_in_use{side,upstream}",
         "outrider_upstream_incarnation{side,upstream}",
+        "outrider_actor_mailbox_capacity{side,upstream}",
+        "outrider_actor_mailbox_depth{side,upstream}",
+        "outrider_actor_message_latency_seconds{side,upstream}",
+        "outrider_kept_body_bytes{}",
+        "outrider_kept_body_limit_bytes{}",
+        "outrider_bodies_not_kept{reason}",
         "outrider_actor_restarts{actor}",
         "outrider_actor_mailbox_full{actor}",
         "outrider_certificate_not_before_timestamp_seconds{identity}",
