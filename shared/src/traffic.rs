@@ -297,7 +297,7 @@ impl Default for Concurrency {
     /// Learns. Begins where a small app is not flooded; a large one is found out within a quarter of a second, for which
     /// requests wait. The most is what a sidecar takes at all.
     fn default() -> Self {
-        Self { algorithm: ConcurrencyAlgorithm::Gradient, initial: 16, min: 2, max: 1_024 }
+        Self { algorithm: ConcurrencyAlgorithm::Gradient, initial: 128, min: 2, max: 1_024 }
     }
 }
 
@@ -306,7 +306,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             depth_max: 256,
-            wait_max: GepDuration::from_millis(250),
+            wait_max: GepDuration::from_millis(1_000),
             order: QueueOrder::Deadline,
             drop: QueueDrop::None,
             fair_by: FairBy::Peer,

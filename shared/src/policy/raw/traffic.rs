@@ -176,9 +176,9 @@ record! {
 record! {
     /// What the service's own sidecars do.
     ServerTraffic {
-        /// How many requests the app gets at once. Left out: learnt, from 16, between 2 and 1,024.
+        /// How many requests the app gets at once. Left out: learnt, from 128, between 2 and 1,024.
         "concurrency" concurrency: Option<Located<Concurrency>>,
-        /// Where requests above that wait. Left out: 256 of them, 250 ms at most.
+        /// Where requests above that wait. Left out: 256 of them, 1 s at most.
         "queue" queue: Option<Queue>,
     }
 }

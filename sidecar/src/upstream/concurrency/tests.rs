@@ -254,6 +254,32 @@ fn a_dip_for_which_no_samples_come_ends_by_time() {
 }
 
 #[test]
+fn a_dip_that_keeps_somebody_waiting_for_long_ends_and_one_beside_a_standing_queue_does_not() {
+    let waited = |ms| Sample { queued: true, waited: Duration::from_millis(ms), ..sample(100, 10.0, 64) };
+    let start = Instant::now();
+    let mut limiter = gradient();
+    limits(&mut limiter, start, &[waited(5); 4]);
+    assert_eq!(limiter.view().phase, Phase::Dip);
+    assert_eq!(limits(&mut limiter, start + SECOND / 5, &[waited(65)]), [64]);
+    assert_eq!(limiter.view().phase, Phase::Steady);
+    let mut limiter = gradient();
+    limits(&mut limiter, start, &[waited(90); 4]);
+    assert_eq!(limiter.view().phase, Phase::Dip);
+    assert!(limits(&mut limiter, start + SECOND / 5, &[waited(130)]).is_empty());
+    assert_eq!(limiter.view().phase, Phase::Dip);
+}
+
+#[test]
+fn a_limit_that_nobody_uses_comes_down_to_four_times_what_is_used_and_to_no_less_than_a_burst() {
+    for (in_flight, enough) in [(15, 60), (1, 32)] {
+        let mut limiter = Limiter::new(&traffic::Concurrency { initial: 128, max: 1_024, ..learnt() });
+        let made = limits(&mut limiter, Instant::now(), &[sample(100, 10.0, in_flight); 200]);
+        assert!(made.is_sorted_by(|a, b| a > b), "{made:?}");
+        assert_eq!(limiter.limit(), enough);
+    }
+}
+
+#[test]
 fn an_app_that_was_started_anew_is_learned_anew_from_the_limit_that_it_had() {
     let start = Instant::now();
     let mut limiter = Limiter::resume(&learnt(), 20);
