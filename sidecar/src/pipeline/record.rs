@@ -237,7 +237,9 @@ impl Record {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let duration = self.started.elapsed();
+        // One reading of the clock for all that ends now.
+        let now = Instant::now();
+        let duration = now.saturating_duration_since(self.started);
         let class = match outcome {
             Outcome::Complete => AnswerClass::of(self.status, self.grpc_status),
             Outcome::Broken(_) => AnswerClass::Aborted,
@@ -284,12 +286,13 @@ impl Record {
         }
         let held = std::mem::take(&mut self.held);
         if let Some(attempt) = held.attempt {
-            attempt.end(match outcome {
+            let ended = match outcome {
                 Outcome::Complete => Ended::Answered(self.answered_by()),
                 Outcome::Broken("timeout") => Ended::RequestTimedOut,
                 Outcome::Broken(_) => Ended::BrokeOff,
                 Outcome::Abandoned => Ended::ClientLeft,
-            });
+            };
+            attempt.end(ended, now);
         }
         if let (Some(reuse), Outcome::Complete) = (held.reuse, outcome) {
             reuse.done();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Message;
-use smallvec::SmallVec;
 
 use super::Upstream;
 use super::breaker::{Gate, Outcome, Pace, Position, Probe, Probed, Urgency};
@@ -58,8 +57,8 @@ impl Drop for ProbeGrant {
     }
 }
 
-/// What an attempt is beside an ordinary request.
-pub type Probes = SmallVec<[ProbeGrant; 1]>;
+/// What an attempt is beside an ordinary request: nearly always nothing, so there is no room for it in line.
+pub type Probes = Vec<ProbeGrant>;
 
 /// An attempt under way. Its drop means that the client went away.
 pub struct Attempt {
@@ -99,15 +98,12 @@ impl Attempt {
         self.took = Some(took);
     }
 
-    pub fn end(mut self, ended: Ended) {
-        self.close(ended);
+    pub fn end(mut self, ended: Ended, now: Instant) {
+        self.close(ended, now);
     }
 
-    fn close(&mut self, ended: Ended) {
-        if std::mem::replace(&mut self.has_ended, true) {
-            return;
-        }
-        let now = Instant::now();
+    fn close(&mut self, ended: Ended, now: Instant) {
+        self.has_ended = true;
         let (outcome, pace, has_limit) = self.share.with_settings(|settings| {
             let breaker = &settings.client.breaker;
             let slow =
@@ -134,14 +130,16 @@ impl Attempt {
                 (Outcome::Ignored, _) => Probed::Ignored,
             });
         }
-        let now = of_endpoint == Urgency::Now || of_service == Urgency::Now;
-        self.share.note(if now { Urgency::Now } else { Urgency::Later });
+        let urgent = of_endpoint == Urgency::Now || of_service == Urgency::Now;
+        self.share.note(if urgent { Urgency::Now } else { Urgency::Later });
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.close(Ended::ClientLeft);
+        if !self.has_ended {
+            self.close(Ended::ClientLeft, Instant::now());
+        }
     }
 }
 

@@ -215,6 +215,18 @@ fn a_rising_latency_counts_at_once_and_a_falling_one_slowly() {
 }
 
 #[test]
+fn a_cost_falls_by_the_same_curve_over_microseconds_and_over_seconds() {
+    let start = Instant::now();
+    let mut ewma = PeakEwma::new(start);
+    ewma.observe(Duration::from_millis(300), start);
+    for after in [Duration::from_micros(5), Duration::from_micros(9_999), Duration::from_micros(10_001)] {
+        let by_curve = 300_000.0 * (-after.as_secs_f64() / 10.0).exp();
+        let cost = ewma.cost(0, start + after);
+        assert!((cost / by_curve - 1.0).abs() < 1e-6, "{cost} is not {by_curve} after {after:?}");
+    }
+}
+
+#[test]
 fn an_endpoint_that_was_slow_once_is_asked_again_after_a_while() {
     let start = Instant::now();
     let (mut slow, mut fast) = (PeakEwma::new(start), PeakEwma::new(start));

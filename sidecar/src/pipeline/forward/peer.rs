@@ -70,7 +70,7 @@ pub async fn to_peer(
                 // It took at least so long, and gave nothing.
                 chosen.attempt.endpoint().observe(now.saturating_duration_since(began_at), now);
             }
-            chosen.attempt.end(failure.ended());
+            chosen.attempt.end(failure.ended(), now);
             return Err(failure);
         }
     };
@@ -78,7 +78,7 @@ pub async fn to_peer(
     let never_ran = never_reached_app(response.headers());
     let by = if was_shed(response.headers()) { By::Shed } else { By::Backend };
     if never_ran && may_go_elsewhere(shard, routed, address, tried) {
-        chosen.attempt.end(if by == By::Shed { Ended::Declined } else { Ended::ConnectFailed });
+        chosen.attempt.end(if by == By::Shed { Ended::Declined } else { Ended::ConnectFailed }, now);
         return Err(Failure::NeverRan(Rejection::UpstreamReset { endpoint: address }));
     }
     Ok(Reply { response, underway, chosen, deadline, sent_at, by })
@@ -110,7 +110,7 @@ impl Reply {
 
     /// It is given up for another attempt.
     pub fn drop_for_retry(self, ended: Ended) {
-        self.chosen.attempt.end(ended);
+        self.chosen.attempt.end(ended, Instant::now());
     }
 
     /// It is the answer.
