@@ -63,7 +63,7 @@ struct Case {
 impl Case {
     async fn new(work: Work, limit: u32) -> Self {
         let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-        let supervisor = Supervisor::new(map, SHARDS, CAP, Arc::default()).start();
+        let supervisor = Supervisor::new(map, vec![Arbiter::current(); SHARDS], CAP, Arc::default()).start();
         let concurrency = Concurrency { initial: limit, min: limit, max: limit, ..Concurrency::default() };
         let service: ServiceId = "shop/payments".parse().expect("a name of a service");
         let directory = Directory {

@@ -187,7 +187,8 @@ record! {
     /// A concurrency limit; `min` <= `initial` <= `max`.
     Concurrency {
         /// `Fixed`: stays at `initial`; `AIMD`: grows by one while all goes well, shrinks by a tenth at overload; `Gradient`:
-        /// by the least latency seen, compared with the present one.
+        /// by the least latency seen, compared with the present one. With the latter two a request counts up to its answer's
+        /// head, with `Fixed` to its end.
         "algorithm" algorithm: ConcurrencyAlgorithm,
         /// Where it begins.
         "initial" initial: Int<1, 100_000>,

@@ -138,7 +138,10 @@ impl Reply {
         if by == By::Shed {
             record.was_shed();
         }
-        let Chosen { permit, attempt } = chosen;
+        let Chosen { mut permit, attempt } = chosen;
+        if !response.body().is_end_stream() {
+            permit.streams();
+        }
         underway.held.permit = Some(permit);
         underway.held.attempt = Some(attempt);
         // A tunnel is open for as long as its ends want it to be.
