@@ -99,7 +99,7 @@ async fn send_out(
     routed.share.began();
     let mut tried = Tried::new();
     loop {
-        let admitted = admit::to_upstream(&routed.share, routed.urgency.deadline, &app.peer, record).await;
+        let admitted = admit::to_upstream(&routed.share, routed.request_deadline(), &app.peer, record).await;
         let admitted = admitted.map_err(|why| routed.refused(why))?;
         let chosen = choose::endpoint(&app.shard, &routed, admitted, &tried).await;
         let chosen = chosen.map_err(|why| routed.refused(why))?;

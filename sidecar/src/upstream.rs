@@ -161,9 +161,9 @@ pub struct Upstream {
 
 /// Classes that policy may have.
 pub const CLASSES_MAX: usize = 16;
-/// Of one class, on their way to the actor: a class that floods it takes no room from others. 128: at 5 µs each, what it
-/// hears within a millisecond.
-pub const PENDING_MAX: u32 = 128;
+/// Of one class, on their way to the actor: a class that floods it takes no room from others. 1,024: as many as a turn of a
+/// shard's loop brings at most, before the actor on the same thread has its own; it hears them within some milliseconds.
+pub const PENDING_MAX: u32 = 1_024;
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

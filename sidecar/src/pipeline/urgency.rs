@@ -76,9 +76,9 @@ impl Urgency {
         Context { deadline: self.deadline, class, retried: false }
     }
 
-    /// For the next sidecar: what remains now.
-    pub fn send(&self, fields: &mut HeaderMap, now: Instant) {
-        if let Some(deadline) = self.deadline {
+    /// For the next sidecar: what remains now until `deadline`, of the request or of the attempt, whichever ends first.
+    pub fn send(&self, deadline: Option<Instant>, fields: &mut HeaderMap, now: Instant) {
+        if let Some(deadline) = deadline {
             let ms = deadline.saturating_duration_since(now).as_millis();
             // At least 1: what has run out was refused before.
             let ms = u64::try_from(ms).unwrap_or(u64::MAX).max(1);

@@ -52,13 +52,9 @@ impl<W> Supply<W> {
         // What the last one was told it never heard.
         leases.hear();
         leases.set_limit(limiter.limit());
-        Self {
-            admission: Admission::new(&settings.queue),
-            limiter,
-            budget,
-            peaks: vec![None; shards],
-            answered_at: None,
-        }
+        let mut admission = Admission::new(&settings.queue);
+        admission.expect(WAY_BACK);
+        Self { admission, limiter, budget, peaks: vec![None; shards], answered_at: None }
     }
 
     /// A shard found no permit.
@@ -66,7 +62,7 @@ impl<W> Supply<W> {
     pub fn asked<'l>(&mut self, asking: Asking<W>, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         if self.answered_at.is_some_and(|at| now.saturating_duration_since(at) > EXPECTED_LASTS) {
             self.answered_at = None;
-            self.admission.expect(Duration::ZERO);
+            self.admission.expect(WAY_BACK);
         }
         self.admission.enqueue(asking, leases, now)
     }

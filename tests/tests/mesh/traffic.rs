@@ -263,6 +263,18 @@ async fn a_deadline_shrinks_on_its_way_through_apps_that_pass_their_trace_on() {
     assert_eq!(view["without_context"], 1, "nobody called the caller: {view}");
 }
 
+#[tokio::test]
+async fn the_time_that_a_route_gives_travels_as_a_deadline() {
+    for (timeouts, ms) in [("request: 30s", 30_000), ("request: 30s, backendRequest: 20s", 20_000)] {
+        let rules = format!("[{{timeouts: {{{timeouts}}}, backendRefs: [{{name: web, port: 8080}}]}}]");
+        let case = Case::start("", &rules).await;
+        assert_eq!(case.send(Call::get(HOST, "/").header("grpc-timeout", "1M")).await.status, 200);
+        let told = case.web.app().seen_one().header("grpc-timeout").expect("a deadline");
+        let left: u64 = told.strip_suffix('m').and_then(|ms| ms.parse().ok()).expect("milliseconds");
+        assert!(left <= ms && left > ms / 2, "{timeouts}: {told}");
+    }
+}
+
 const TWO_AT_ONCE: &str = "server: {concurrency: {algorithm: ALGORITHM, initial: 2, min: 2, max: 2}, \
                            queue: {maxDepth: 8, maxWait: 1m}}";
 

@@ -60,7 +60,7 @@ fn what_remains_is_sent_on_to_grpc_too() {
     let now = Instant::now();
     let urgency = Urgency { deadline: Some(now + Duration::from_millis(80)), class: None };
     let mut sent = fields(&[("grpc-timeout", "1S")]);
-    urgency.send(&mut sent, now + Duration::from_millis(30));
+    urgency.send(urgency.deadline, &mut sent, now + Duration::from_millis(30));
     assert_eq!(
         (&sent["outrider-timeout"], &sent["grpc-timeout"]),
         (&HeaderValue::from(50), &HeaderValue::from_static("50m"))
