@@ -171,7 +171,7 @@ async fn nobody_notices_an_actor_that_panics_and_its_breaker_stays_open() {
     wait::until("the new actor hears what shards see", async || {
         let view = world.alpha().await?;
         let mailbox = &view["mailbox"];
-        if view["actor"].is_object() && mailbox["depth"] == 0 && mailbox["capacity"] == 4_096 {
+        if view["actor"].is_object() && mailbox["depth"] == 0 && mailbox["capacity"] == 18_432 {
             return Ok(());
         }
         Err(view.to_string())
