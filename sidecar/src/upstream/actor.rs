@@ -21,11 +21,11 @@ use super::settings::Settings;
 use super::supply::Supply;
 use super::tokens::AskTokens;
 use super::wait::{Answer, Ask, Cancelled, Grant, Returned};
-use super::{Key, Upstream, breaker, budget, mailbox};
+use super::{Key, Upstream, breaker, budget};
 
 /// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
 /// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
-/// [`Configure`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`mailbox::CAPACITY`]. On full: the sender goes on with what
+/// [`Configure`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`super::mailbox::CAPACITY`]. On full: the sender goes on with what
 /// it knows; who asks is refused. On restart: a new one resumes from the last snapshot, incarnation + 1, and the shards'
 /// digests; who waited asks again.
 pub struct UpstreamActor {
@@ -206,7 +206,6 @@ impl Actor for UpstreamActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.set_mailbox_capacity(mailbox::CAPACITY);
         self.arm(ctx);
     }
 }

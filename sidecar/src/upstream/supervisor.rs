@@ -18,6 +18,7 @@ use super::actor::{Configure, Crashed, UpstreamActor};
 use super::events::Events;
 use super::lease::Leases;
 use super::machine::{Input, Machine};
+use super::mailbox;
 use super::settings::Settings;
 use super::{Key, Snapshot, Upstream, UpstreamMap};
 
@@ -28,9 +29,6 @@ const MAILBOX_MAX: usize = 4_096;
 const STORM_RESTARTS: usize = 5;
 const STORM_WINDOW: Duration = Duration::from_secs(10);
 const STORM_PAUSE: Duration = Duration::from_secs(1);
-
-/// Until an actor has set its own bound. 16: it does so before it hears anything.
-const MAILBOX_FIRST: usize = 16;
 
 /// Before an actor is told again what it did not take. 100 ms: it works its mailbox off by then.
 const RETELL_PAUSE: Duration = Duration::from_millis(100);
@@ -123,7 +121,7 @@ impl Supervisor {
             first.handle(listed.input(), 0.0, now);
         }
         // The actor needs its upstream and the upstream its actor's address: the address comes first.
-        let (sender, mailbox) = channel(MAILBOX_FIRST);
+        let (sender, mailbox) = channel(mailbox::CAPACITY);
         let upstream = Arc::new(Upstream {
             key: key.clone(),
             leases,
@@ -165,7 +163,7 @@ impl Supervisor {
         let Some(upstream) = self.map.load().get(key).cloned() else { return };
         let machine = Machine::restart(&upstream.snapshot.load(), Instant::now());
         upstream.snapshot.store(Arc::new(machine.snapshot()));
-        let (sender, mailbox) = channel(MAILBOX_FIRST);
+        let (sender, mailbox) = channel(mailbox::CAPACITY);
         self.run(&upstream, machine, mailbox, ctx);
         upstream.actor.store(Arc::new(Addr::new(sender)));
         self.events.tell(key, None, format!("its actor panicked over {about}, and a new one goes on"));
