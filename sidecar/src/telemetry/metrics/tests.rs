@@ -182,7 +182,7 @@ fn the_page_shows_how_the_sidecar_stands() {
         ("outrider_kept_body_bytes", "700.0"),
         ("outrider_kept_body_limit_bytes", "67108864.0"),
         (r#"outrider_bodies_not_kept_total{reason="no_room"}"#, "2"),
-        (&format!("outrider_actor_mailbox_capacity{{{payments}}}"), "18432.0"),
+        (&format!("outrider_actor_mailbox_capacity{{{payments}}}"), "4096.0"),
         (&format!("outrider_actor_mailbox_depth{{{payments}}}"), "3.0"),
         (&format!("outrider_actor_message_latency_seconds_sum{{{payments}}}"), "0.0015"),
         (&format!("outrider_actor_message_latency_seconds_count{{{payments}}}"), "1"),
