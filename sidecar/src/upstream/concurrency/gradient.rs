@@ -18,6 +18,9 @@ use super::{Phase, Sample};
 /// The latency to aim at, as a multiple of the least: by so much the app is loaded beyond what it works on at once.
 /// 1.5: in the middle of the 1 to 2 where every worker is busy and nobody waits for longer than the work takes.
 const TARGET: f64 = 1.5;
+/// Nothing that is answered within this time counts as slow. 2 ms: who waits for so little waits for the network too, and a
+/// limit that held a cache of 200 us to 300 us would have its requests go one by one where they would go in batches.
+const FAST_US: f64 = 2_000.0;
 /// How much of the way to the target a window goes, in the logarithm. 0.5: stable with an answer that is one window late.
 const GAIN: f64 = 0.5;
 /// Below this ratio nothing waits inside the app, and the limit goes all of the way: a surge is not kept waiting longer than
@@ -226,7 +229,7 @@ impl Gradient {
             }
             return;
         };
-        let ratio = us / least.us;
+        let ratio = us / least.us.max(FAST_US);
         let sure = seen.uncertainty(self.variance);
         let surely = ratio / sure;
         self.doubt = if surely > DOUBTFUL {
@@ -358,7 +361,7 @@ impl Gradient {
         self.us = us;
         self.least = Some(Least { us, in_flight: tried, at: now });
         self.is_disproved = false;
-        let excess = dip.us_before / us;
+        let excess = dip.us_before / us.max(FAST_US);
         let times = if excess > CONFIRMED { TARGET / excess } else { ROOM };
         let limit = dip.in_flight_before * times;
         self.dip_ends(limit.clamp(tried, dip.limit_before.max(tried)), now);
