@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body as _;
 
 use super::answer::Answer;
 use super::judge::Ended;
@@ -24,6 +25,7 @@ use crate::leg::h1::sink::H1Sink;
 use crate::leg::h2_client::{H2Connection, LARGE_BYTES, Lane, poll_answer};
 use crate::leg::interim::Interim;
 use crate::leg::pump::{Pump, PumpError, Sink};
+use crate::upstream::share::Permit;
 
 mod app;
 mod peer;
@@ -224,6 +226,14 @@ async fn within<T>(
             Err(_) => Err(Failure::Final(deadline.rejection.clone())),
         },
     }
+}
+
+/// What is left of a permit when the answer has begun.
+fn after_head(mut permit: Permit, answer: &Response<Body>) -> Permit {
+    if !answer.body().is_end_stream() {
+        permit.streams();
+    }
+    permit
 }
 
 /// When a route's patience ends, and what is said then.

@@ -67,7 +67,10 @@ async fn the_first_class_is_served_and_the_others_are_refused_with_the_reason() 
         let services = stat["services"].as_array().ok_or("no services")?;
         let level =
             |name: &str| services.iter().find(|of| of["name"] == name).map(|of| &of["overload_level"]);
-        let levels = (level("web").and_then(|of| of.as_u64()), level("caller").and_then(|of| of.as_u64()));
+        let levels = (
+            level("web").and_then(serde_json::Value::as_u64),
+            level("caller").and_then(serde_json::Value::as_u64),
+        );
         if levels == (Some(10), Some(0)) { Ok(()) } else { Err(stat.to_string()) }
     })
     .await;

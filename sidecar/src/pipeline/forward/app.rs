@@ -13,7 +13,8 @@ use http_body::Body as _;
 use outrider_shared::snapshot::AppProtocol;
 
 use super::{
-    Answered, Deadline, Failure, Forwarded, Outgoing, RequestBody, Underway, commit, over_h2, within,
+    Answered, Deadline, Failure, Forwarded, Outgoing, RequestBody, Underway, after_head, commit, over_h2,
+    within,
 };
 use crate::contexts::Kept;
 use crate::leg::body::Body;
@@ -124,10 +125,7 @@ pub async fn to_app(
     let (mut response, mut held) = answered.map_err(|failure| match failure {
         Failure::NeverRan(rejection) | Failure::Final(rejection) => refused(rejection),
     })?;
-    if !response.body().is_end_stream() {
-        permit.streams();
-    }
-    held.held.permit = Some(permit);
+    held.held.permit = Some(after_head(permit, &response));
     let fields = response.headers_mut();
     headers::remove_hop_by_hop(fields);
     headers::strip_reserved(fields);

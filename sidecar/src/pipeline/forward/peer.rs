@@ -7,7 +7,7 @@ use std::time::Instant;
 use http::{HeaderMap, Response};
 use http_body::Body as _;
 
-use super::{Deadline, Failure, Forwarded, Underway, commit, over_h2, within};
+use super::{Deadline, Failure, Forwarded, Underway, after_head, commit, over_h2, within};
 use crate::leg::body::Body;
 use crate::leg::interim::Interim;
 use crate::mesh::{CONNECT_MAX, ConnectError};
@@ -138,11 +138,8 @@ impl Reply {
         if by == By::Shed {
             record.was_shed();
         }
-        let Chosen { mut permit, attempt } = chosen;
-        if !response.body().is_end_stream() {
-            permit.streams();
-        }
-        underway.held.permit = Some(permit);
+        let Chosen { permit, attempt } = chosen;
+        underway.held.permit = Some(after_head(permit, &response));
         underway.held.attempt = Some(attempt);
         // A tunnel is open for as long as its ends want it to be.
         let deadline = deadline.map(|deadline| deadline.at).filter(|_| !opened);
