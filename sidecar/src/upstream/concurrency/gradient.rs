@@ -35,6 +35,11 @@ const USED: f64 = 0.9;
 const OVERLOADED: f64 = 0.1;
 /// What such a window leaves of the limit. 0.9, as with AIMD.
 const OVERLOADED_CUT: f64 = 0.9;
+/// A share of overloads from which the app answers nobody, and what a window of so many leaves of the limit. Half: what an app
+/// that stands still is sent lies in its line when it goes on, and is worked on for callers who have gone.
+const STOPPED: f64 = 0.9;
+const STOPPED_CUT: f64 = 0.5;
+const STOPPED_SAMPLES: u64 = 10;
 
 /// A ratio beyond which the limit or the least latency is wrong by much. 2.5: where times differ widely, a wait that is as
 /// long as half of their mean makes a typical one 2.3 times as long.
@@ -207,7 +212,8 @@ impl Gradient {
     fn window_ended(&mut self, seen: &Sample, now: Instant) {
         let is_failing = seen.is_overloaded(OVERLOADED);
         if is_failing {
-            self.set(self.limit * OVERLOADED_CUT);
+            let stopped = seen.overloads >= STOPPED_SAMPLES && seen.is_overloaded(STOPPED);
+            self.set(self.limit * if stopped { STOPPED_CUT } else { OVERLOADED_CUT });
         }
         self.waited = seen.waited;
         let Some(us) = seen.typical_us() else { return };

@@ -243,6 +243,20 @@ fn what_fails_fast_is_taken_for_overload_and_not_for_speed() {
 }
 
 #[test]
+fn an_app_that_answers_nobody_gets_little_within_a_second() {
+    let mut limiter = gradient();
+    let start = Instant::now();
+    limits(&mut limiter, start, &[sample(100, 10.0, 4); 4]);
+    let stopped = Sample { overloads: 15, in_flight_max: 60, queued: true, ..Sample::default() };
+    limits(&mut limiter, start + SECOND, &[stopped; 16]);
+    assert_eq!(limiter.limit(), 4, "the least");
+    let one = Sample { overloads: 1, in_flight_max: 1, ..Sample::default() };
+    let mut limiter = gradient();
+    limits(&mut limiter, start, &[one; 19]);
+    assert!(limiter.limit() >= 57, "one that was late is not all");
+}
+
+#[test]
 fn a_dip_for_which_no_samples_come_ends_by_time() {
     let mut limiter = gradient();
     let start = Instant::now();

@@ -30,7 +30,9 @@ impl Window {
         let since = *self.since.get_or_insert(now);
         self.seen.merge(sample);
         let elapsed = now.saturating_duration_since(since);
-        let is_over = |length: Duration, samples| elapsed >= length && self.seen.count >= samples;
+        // An overload is a sample too: an app that has stopped gives no others.
+        let seen = self.seen.count.saturating_add(self.seen.overloads);
+        let is_over = |length: Duration, samples| elapsed >= length && seen >= samples;
         let is_over = is_over(LENGTH_MIN.max(latency), SAMPLES_GOOD)
             || is_over(LENGTH_GOOD.max(latency), SAMPLES_ENOUGH)
             || is_over(LENGTH_MAX.max(latency * 2), 0);
