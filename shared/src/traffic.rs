@@ -294,8 +294,8 @@ impl Default for RetryBudget {
 }
 
 impl Default for Concurrency {
-    /// Learns. Begins where a small app is not flooded; a large one is found out within a quarter of a second, for which
-    /// requests wait. The most is what a sidecar takes at all.
+    /// Learns. Begins where an app of medium size is not held back at its start; what a small one is sent too much is found out
+    /// within some hundred milliseconds of overload. The most is what a sidecar takes at all.
     fn default() -> Self {
         Self { algorithm: ConcurrencyAlgorithm::Gradient, initial: 128, min: 2, max: 1_024 }
     }

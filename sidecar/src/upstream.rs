@@ -161,8 +161,8 @@ pub struct Upstream {
 
 /// Classes that policy may have.
 pub const CLASSES_MAX: usize = 16;
-/// Of one class, on their way to the actor: a class that floods it takes no room from others. 1,024: as many as a turn of a
-/// shard's loop brings at most, before the actor on the same thread has its own; it hears them within some milliseconds.
+/// Of one class, on their way to the actor: a class that floods it takes no room from others. 1,024: four times
+/// what waits by default, since a burst may come in one turn of a shard's loop, before the actor on the same thread has its own.
 pub const PENDING_MAX: u32 = 1_024;
 
 impl fmt::Debug for Upstream {

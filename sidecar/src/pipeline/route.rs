@@ -121,9 +121,9 @@ pub async fn route<'t>(
 impl Routed<'_> {
     /// An attempt at an endpoint begins: what it sends names the attempt's span as its parent.
     pub(super) fn begin_attempt(&mut self, shard: &Shard, endpoint: SocketAddr, record: &mut Record) {
-        let now = Instant::now();
-        let deadline = self.deadline(now).map(|deadline| deadline.at);
-        self.urgency.send(deadline, &mut self.outgoing.fields, now);
+        // Not the attempt's own: it ends by this side's clock, or the far side's answer to its end would be taken for the app's,
+        // after which policy need not retry.
+        self.urgency.send(self.request_deadline(), &mut self.outgoing.fields, Instant::now());
         if self.is_retry() {
             self.outgoing.fields.insert(&ATTEMPT, HeaderValue::from(self.retries.made() + 1));
         }

@@ -76,7 +76,7 @@ impl Urgency {
         Context { deadline: self.deadline, class, retried: false }
     }
 
-    /// For the next sidecar: what remains now until `deadline`, of the request or of the attempt, whichever ends first.
+    /// For the next sidecar: what remains now until `deadline`, the route's or the caller's own.
     pub fn send(&self, deadline: Option<Instant>, fields: &mut HeaderMap, now: Instant) {
         if let Some(deadline) = deadline {
             let ms = deadline.saturating_duration_since(now).as_millis();

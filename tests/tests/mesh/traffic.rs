@@ -264,8 +264,18 @@ async fn a_deadline_shrinks_on_its_way_through_apps_that_pass_their_trace_on() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_takes_too_long_is_made_again_whatever_answers_policy_lists() {
+    let rules = "[{timeouts: {request: 1m, backendRequest: 50ms}, retry: {attempts: 9, codes: [502], backoff: 1ms}, \
+                 backendRefs: [{name: web, port: 8080}]}]";
+    let case = Case::start("client: {retryConstraint: {budget: {percent: 100, interval: 10s}, minRetryRate: {count: 100, interval: 1s}}}", rules).await;
+    let answer = case.send(Call::get(HOST, "/").plan("hold")).await;
+    assert_eq!(answer.refusal().label, "backend_timeout", "{answer:?}");
+    assert_eq!(case.web.app().begun(), 10, "one attempt, and nine more");
+}
+
+#[tokio::test]
 async fn the_time_that_a_route_gives_travels_as_a_deadline() {
-    for (timeouts, ms) in [("request: 30s", 30_000), ("request: 30s, backendRequest: 20s", 20_000)] {
+    for (timeouts, ms) in [("request: 30s", 30_000), ("request: 30s, backendRequest: 2s", 30_000)] {
         let rules = format!("[{{timeouts: {{{timeouts}}}, backendRefs: [{{name: web, port: 8080}}]}}]");
         let case = Case::start("", &rules).await;
         assert_eq!(case.send(Call::get(HOST, "/").header("grpc-timeout", "1M")).await.status, 200);
