@@ -32,6 +32,7 @@ use crate::mesh::{self, Dialer};
 use crate::node::{Node, Published};
 use crate::overload;
 use crate::pipeline::forwarded::{Hop, Scheme};
+use crate::pipeline::rejection::Rejection;
 use crate::pipeline::{AppConnection, InboundConnection};
 use crate::stats::ShardRecorder;
 use crate::upstream::share::Share;
@@ -123,48 +124,47 @@ impl Shard {
         current.clone()
     }
 
-    /// The share of an outbound upstream; `None`: the directory does not list it.
-    pub async fn share(&self, service: &ServiceId) -> Option<Rc<Share>> {
+    /// The share of an outbound upstream, which the directory has to list.
+    pub async fn share(&self, service: &ServiceId) -> Result<Rc<Share>, Rejection> {
         if let Some(share) = self.shares.borrow().get(service) {
-            return Some(Rc::clone(share));
+            return Ok(Rc::clone(share));
         }
         let upstream = Box::pin(self.ensure(Key::Service(service.clone()))).await?;
+        let upstream = upstream.ok_or(Rejection::NoEndpoint { ejected: 0 })?;
         let mut shares = self.shares.borrow_mut();
         let made = shares.entry(service.clone()).or_insert_with(|| {
             let dialer = Dialer::Mesh(Arc::clone(&self.node.tls));
             Share::of_service(upstream, self.id, &self.stats, dialer)
         });
-        Some(Rc::clone(made))
+        Ok(Rc::clone(made))
     }
 
     /// The share of a port of the app; only ports that the policy declares are asked for.
-    pub async fn app_port(&self, port: u16) -> Option<Rc<AppPort>> {
+    pub async fn app_port(&self, port: u16) -> Result<Rc<AppPort>, Rejection> {
         if let Some(app) = self.app_ports.borrow().get(&port) {
-            return Some(Rc::clone(app));
+            return Ok(Rc::clone(app));
         }
-        let upstream = Box::pin(self.ensure(Key::AppPort(port))).await?;
+        let upstream = Box::pin(self.ensure(Key::AppPort(port))).await?.ok_or(Rejection::NotReady)?;
         let mut app_ports = self.app_ports.borrow_mut();
         let address = SocketAddr::new(self.node.config.app_host, port);
         let made = app_ports.entry(port).or_insert_with(|| {
             let share = Share::of_app(upstream, self.id, &self.stats, address);
             Rc::new(AppPort { share, h1: H1Pool::new(address, self.node.config.limits.heads()) })
         });
-        Some(Rc::clone(made))
+        Ok(Rc::clone(made))
     }
 
-    async fn ensure(&self, key: Key) -> Option<Arc<Upstream>> {
+    /// `None`: the directory does not list it.
+    async fn ensure(&self, key: Key) -> Result<Option<Arc<Upstream>>, Rejection> {
         if let Some(upstream) = self.node.upstreams.load().get(&key) {
-            return Some(Arc::clone(upstream));
+            return Ok(Some(Arc::clone(upstream)));
         }
         let asked = self.node.supervisor.send(Ensure { key });
-        match actix_rt::time::timeout(ENSURE_MAX, asked).await {
-            Ok(Ok(upstream)) => upstream,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the upstreams' supervisor did not answer");
-                None
-            }
-            Err(_) => None,
-        }
+        let answered = actix_rt::time::timeout(ENSURE_MAX, asked).await.ok().and_then(Result::ok);
+        answered.ok_or_else(|| {
+            tracing::warn!("the upstreams' supervisor did not answer within {ENSURE_MAX:?}");
+            Rejection::NotReady
+        })
     }
 
     async fn sweep(self: Rc<Self>) {

@@ -182,7 +182,8 @@ async fn accept(listener: TcpListener, speaks: Speaks, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, speaks: Speaks, shared: Arc<Shared>) {
     let (close, mut closed) = watch::channel(false);
-    let service = service_fn(|request| answer(request, Arc::clone(&shared), close.clone()));
+    let (retire, mut retired) = watch::channel(false);
+    let service = service_fn(|request| answer(request, Arc::clone(&shared), close.clone(), retire.clone()));
     let io = TokioIo::new(stream);
     // A connection that ends badly is the client's to notice.
     let served = async {
@@ -192,11 +193,18 @@ async fn serve(stream: TcpStream, speaks: Speaks, shared: Arc<Shared>) {
                 .serve_connection(io, service)
                 .await
                 .is_ok(),
-            Speaks::Http2 => hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .timer(TokioTimer::new())
-                .serve_connection(io, service)
-                .await
-                .is_ok(),
+            Speaks::Http2 => {
+                let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .timer(TokioTimer::new())
+                    .serve_connection(io, service);
+                let mut connection = std::pin::pin!(connection);
+                tokio::select! {
+                    served = &mut connection => return served.is_ok(),
+                    _ = retired.wait_for(|retired| *retired) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                connection.await.is_ok()
+            }
         }
     };
     tokio::select! {
@@ -209,6 +217,7 @@ async fn answer(
     request: Request<Incoming>,
     shared: Arc<Shared>,
     close: watch::Sender<bool>,
+    retire: watch::Sender<bool>,
 ) -> Result<Response<Reply>, String> {
     shared.begun.fetch_add(1, Ordering::Relaxed);
     let plan = match request.headers().get(PLAN) {
@@ -243,6 +252,9 @@ async fn answer(
     }
     let kept = plan.content.clone().unwrap_or_else(|| seen.body.clone());
     shared.seen.lock().unwrap_or_else(PoisonError::into_inner).push(seen);
+    if plan.goaway {
+        retire.send_replace(true);
+    }
     if plan.way == Way::Hold {
         let _ = open.wait_for(|open| *open).await;
     }

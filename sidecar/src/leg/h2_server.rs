@@ -1,10 +1,10 @@
 //! One HTTP/2 connection as a server: from another sidecar over TLS, or from an app or a client in plaintext.
 
 use std::cell::{Cell, RefCell};
-use std::future::{poll_fn, ready};
+use std::future::{self, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -95,7 +95,7 @@ where
                             actix_rt::spawn(answer(handled, respond, guard, resets));
                         }
                         Err(malformed) => {
-                            let handled = Box::pin(ready(service.refuse_malformed(malformed)));
+                            let handled = Box::pin(future::ready(service.refuse_malformed(malformed)));
                             actix_rt::spawn(answer(handled, respond, guard, resets));
                         }
                     }
@@ -181,12 +181,13 @@ async fn answer<F>(
     }
     let mut pump = Pump::new(body);
     let pumped = poll_fn(|cx| {
-        // A client that does not read stops the pump, but not the clock.
-        if pump.body_mut().poll_deadline(cx).is_ready() {
-            stream.send_reset(Reason::CANCEL);
-            return Poll::Ready(Err(PumpError::Source(BodyError::Timeout)));
+        if let Poll::Ready(pumped) = pump.poll(&mut stream, cx) {
+            return Poll::Ready(pumped);
         }
-        pump.poll(&mut stream, cx)
+        // A client that does not read stops the pump, but not the clock.
+        ready!(pump.body_mut().poll_deadline(cx));
+        stream.send_reset(Reason::CANCEL);
+        Poll::Ready(Err(PumpError::Source(BodyError::Timeout)))
     })
     .await;
     match pumped {

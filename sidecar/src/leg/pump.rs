@@ -35,6 +35,18 @@ pub enum PumpError {
     Reset(h2::Reason),
 }
 
+/// What a body on its way waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Waits {
+    /// That more of it comes.
+    #[default]
+    Source,
+    /// That its receiver takes more.
+    Sink,
+    /// Nothing any more.
+    Over,
+}
+
 /// What was sent already, kept for sending it once more.
 #[derive(Default)]
 pub struct Kept {
@@ -150,8 +162,8 @@ pub struct Pump<B> {
     /// The sink was told of the end.
     ended: bool,
     done: bool,
-    /// Told of the end.
-    watched: Option<Rc<Cell<bool>>>,
+    /// Told of what it waits for.
+    watched: Option<Rc<Cell<Waits>>>,
     pub bytes_sent: u64,
 }
 
@@ -172,8 +184,8 @@ impl<B: Source> Pump<B> {
         }
     }
 
-    /// Whether it is done, for somebody who does not hold it.
-    pub fn watch(&mut self) -> Rc<Cell<bool>> {
+    /// What it waits for, for somebody who does not hold it.
+    pub fn watch(&mut self) -> Rc<Cell<Waits>> {
         Rc::clone(self.watched.get_or_insert_default())
     }
 
@@ -227,8 +239,15 @@ impl<B: Source> Pump<B> {
         }
         let polled = self.poll_on(sink, cx);
         self.done = polled.is_ready();
-        if let (true, Some(watched)) = (self.done, &self.watched) {
-            watched.set(true);
+        if let Some(watched) = &self.watched {
+            let sends = self.ended || self.last || !self.unsent.is_empty();
+            watched.set(if self.done {
+                Waits::Over
+            } else if sends {
+                Waits::Sink
+            } else {
+                Waits::Source
+            });
         }
         polled
     }

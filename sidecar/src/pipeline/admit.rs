@@ -60,7 +60,7 @@ pub async fn to_app<'t>(
     mut authorized: Authorized<'t>,
     record: &mut Record,
 ) -> Result<AdmittedToApp<'t>, Refused> {
-    let app = from.shard.app_port(authorized.found.local.target_port).await.ok_or(Rejection::NotReady)?;
+    let app = from.shard.app_port(authorized.found.local.target_port).await?;
     let found = &mut authorized.found;
     let Accepted { head, urgency, .. } = &mut found.identified.accepted;
     let (class, classes) = found.table.classes().map_or((0, 1), |classes| {

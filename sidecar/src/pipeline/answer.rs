@@ -17,7 +17,9 @@ use crate::leg::h1::conn::Broken;
 pub struct Answer {
     content: Content,
     record: Option<Record>,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
+    /// Set only once there is something to wait for: most answers are all there when they begin.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 enum Content {
@@ -28,26 +30,25 @@ enum Content {
 impl Answer {
     /// Made by the sidecar itself.
     pub fn whole(body: Bytes, record: Record) -> Self {
-        let mut answer = Self { content: Content::Whole(body), record: Some(record), deadline: None };
+        let content = Content::Whole(body);
+        let mut answer = Self { content, record: Some(record), deadline: None, timer: None };
         answer.end_if_ended();
         answer
     }
 
     /// From upstream. `deadline`: when the route's time is over.
     pub fn stream(body: Body, record: Record, deadline: Option<Instant>) -> Self {
-        let mut answer = Self { content: Content::Stream(body), record: Some(record), deadline: None };
+        let content = Content::Stream(body);
+        let mut answer = Self { content, record: Some(record), deadline, timer: None };
         answer.end_if_ended();
-        if answer.record.is_some() {
-            answer.deadline = deadline.map(|at| Box::pin(actix_rt::time::sleep_until(at.into())));
-        }
         answer
     }
 
-    /// Ready when the route's time is over; the record has ended then.
+    /// Ready when the route's time is over; the record has ended then. To be asked whenever nothing else goes on.
     pub fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-        ready!(deadline.as_mut().poll(cx));
-        self.deadline = None;
+        let Some(deadline) = self.deadline.filter(|_| self.record.is_some()) else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(actix_rt::time::sleep_until(deadline.into())));
+        ready!(timer.as_mut().poll(cx));
         self.end(Outcome::Broken("timeout"));
         Poll::Ready(())
     }
@@ -80,13 +81,13 @@ impl http_body::Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        if this.poll_deadline(cx).is_ready() {
-            return Poll::Ready(Some(Err(BodyError::Timeout)));
-        }
-        let frame = match &mut this.content {
-            Content::Whole(bytes) if bytes.is_empty() => None,
-            Content::Whole(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Stream(body) => ready!(Pin::new(body).poll_frame(cx)),
+        let polled = match &mut this.content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Stream(body) => Pin::new(body).poll_frame(cx),
+        };
+        let Poll::Ready(frame) = polled else {
+            return this.poll_deadline(cx).map(|()| Some(Err(BodyError::Timeout)));
         };
         match &frame {
             None => this.end(Outcome::Complete),

@@ -6,10 +6,8 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use bytes::Bytes;
-use http::header::HOST;
+use http::StatusCode;
 use http::uri::Scheme;
-use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body::Body as _;
 
 use super::accept::{Accepted, Form};
@@ -21,7 +19,7 @@ use super::refused::Refused;
 use super::rejection::Rejection;
 use super::upgrade::{self, Tunnel};
 use crate::egress::{Host, Unresolved, is_own};
-use crate::leg::h1::client::{H1Error, ask_upgrade};
+use crate::leg::h1::client::H1Error;
 use crate::leg::interim::Interim;
 use crate::leg::pump::Pump;
 use crate::mesh::{CONNECT_MAX, ConnectError};
@@ -108,30 +106,18 @@ async fn to_host(
             Underway::of_h1(opened.map_err(|error| of_http1(&error, endpoint, record))?)
         }
         (Form::Http10 | Form::Http11, _) => {
-            let mut head = Request::new(());
-            *head.method_mut() = accepted.head.method;
-            *head.uri_mut() = Uri::from(accepted.target.into_inner());
-            let authority = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
-            fields.insert(HOST, authority.expect("an authority is a legal field value"));
-            *head.headers_mut() = fields;
-            if let Some(Tunnel::Upgrade(protocol)) = tunnel {
-                ask_upgrade(&mut head, protocol);
-            }
+            let (method, target) = (accepted.head.method, accepted.target.into_inner());
+            let head = forward::http1_head(method, target, &accepted.authority, fields, tunnel);
             let answer = host.h1.send(&head, &mut body, interim).await;
             Underway::of_h1(answer.map_err(|error| of_http1(&error, endpoint, record))?)
         }
         (Form::Http2, _) => {
-            let uri = Uri::builder()
-                .scheme(Scheme::HTTP)
-                .authority(accepted.authority)
-                .path_and_query(accepted.target.into_inner())
-                .build()
-                .map_err(|_| Failure::Final(Rejection::MalformedRequest { why: "its target is no URI" }))?;
+            let uri = forward::http2_uri(accepted.authority, accepted.target.into_inner())
+                .map_err(Failure::Final)?;
             let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel };
-            let connection =
-                host.http2().await.map_err(|error| Failure::NeverRan(of_connect(&error, endpoint)))?;
+            let connect = async || host.http2().await.map_err(|error| of_connect(&error, endpoint));
             let reset = Rejection::UpstreamReset { endpoint };
-            forward::over_h2(&connection, &outgoing, &mut body, reset, interim).await?
+            forward::over_h2(connect, &outgoing, &mut body, reset, interim).await?
         }
     };
     forward::commit(&mut body, &mut answered.1);

@@ -9,8 +9,9 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response, Uri};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
 
 use super::answer::Answer;
@@ -19,7 +20,7 @@ use super::record::{Held, Record};
 use super::rejection::Rejection;
 use super::upgrade::Tunnel;
 use crate::leg::body::Body;
-use crate::leg::h1::client::H1Answer;
+use crate::leg::h1::client::{H1Answer, ask_upgrade};
 use crate::leg::h1::framing;
 use crate::leg::h1::sink::H1Sink;
 use crate::leg::h2_client::{H2Connection, LARGE_BYTES, Lane, poll_answer};
@@ -71,6 +72,32 @@ impl Outgoing {
         head.headers_mut().clone_from(&self.fields);
         head
     }
+}
+
+/// Of a request over HTTP/1.1, to whoever does not speak the mesh's wire.
+pub(super) fn http1_head(
+    method: Method,
+    target: PathAndQuery,
+    authority: &Authority,
+    mut fields: HeaderMap,
+    tunnel: Option<Tunnel>,
+) -> Request<()> {
+    let host = HeaderValue::from_maybe_shared(Bytes::from(authority.to_string()));
+    fields.insert(HOST, host.expect("an authority is a legal field value"));
+    let mut head = Request::new(());
+    *head.method_mut() = method;
+    *head.uri_mut() = Uri::from(target);
+    *head.headers_mut() = fields;
+    if let Some(Tunnel::Upgrade(protocol)) = tunnel {
+        ask_upgrade(&mut head, protocol);
+    }
+    head
+}
+
+/// And of one over HTTP/2.
+pub(super) fn http2_uri(authority: Authority, target: PathAndQuery) -> Result<Uri, Rejection> {
+    let uri = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(target).build();
+    uri.map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })
 }
 
 /// An answer's head and body, with what the request holds until its end.
@@ -161,53 +188,80 @@ async fn send_rest<S: Sink>(mut pump: Pump<Body>, mut sink: S) {
     }
 }
 
-/// Over HTTP/2, to another sidecar or to the app. `reset`: what a stream that broke means here.
+/// Connections that a request is tried on at one endpoint. 3: a server winds old connections down at any time, and one that does
+/// so with each new one is not to be had.
+const CONNECTIONS_TRIED: u32 = 3;
+
+/// Over HTTP/2, on a connection that `connect` gives. One that its server winds down takes no more requests: another one has
+/// this. `reset`: what a stream that broke means here.
 pub(super) async fn over_h2(
-    connection: &H2Connection,
+    connect: impl AsyncFn() -> Result<H2Connection, Rejection>,
     outgoing: &Outgoing,
     body: &mut RequestBody,
     reset: Rejection,
     interim: &Interim,
 ) -> Result<Answered, Failure> {
     let upgrade = matches!(outgoing.tunnel, Some(Tunnel::Upgrade(_)));
-    if upgrade && !connection.takes_upgrades() {
-        return Err(Failure::Final(Rejection::UpgradeRefused));
-    }
-    let sent = connection.send(outgoing.head(), body.is_none()).await;
-    let mut sent = sent.map_err(|error| {
-        tracing::debug!(%error, "a connection took no request");
-        Failure::NeverRan(reset.clone())
-    })?;
-    let answered = poll_fn(|cx| {
-        // A tunnel's bytes wait for the answer.
-        if let Some(pump) = body.as_mut().filter(|_| outgoing.tunnel.is_none())
-            && let Poll::Ready(Err(error)) = pump.poll(&mut sent.body, cx)
-        {
-            match error {
-                // The client broke off, so nobody waits for an answer.
-                PumpError::Source(_) => return Poll::Ready(None),
-                // The answer, or its reset, tells why no more is taken.
-                PumpError::Sink(_) | PumpError::Reset(_) => {}
-            }
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let connection = connect().await.map_err(Failure::NeverRan)?;
+        if upgrade && !connection.takes_upgrades() {
+            return Err(Failure::Final(Rejection::UpgradeRefused));
         }
-        poll_answer(&mut sent, interim, cx).map(Some)
-    })
-    .await;
-    match answered {
-        None => Err(Failure::Final(Rejection::MalformedRequest { why: "its body broke off" })),
-        Some(Err(error)) => Err(judge(&error, reset)),
-        Some(Ok(response)) => {
-            let held = Held { slot: Some(sent.slot), ..Held::default() };
-            Ok((response.map(Body::from_h2), Underway { held, rest: Some(Rest::H2(sent.body)) }))
+        let mut sent = match connection.send(outgoing.head(), body.is_none()).await {
+            Ok(sent) => sent,
+            Err(error) => {
+                tracing::debug!(%error, "a connection took no request");
+                connection.retire();
+                if tries == CONNECTIONS_TRIED {
+                    return Err(Failure::NeverRan(reset));
+                }
+                continue;
+            }
+        };
+        let answered = poll_fn(|cx| {
+            // A tunnel's bytes wait for the answer.
+            if let Some(pump) = body.as_mut().filter(|_| outgoing.tunnel.is_none())
+                && let Poll::Ready(Err(error)) = pump.poll(&mut sent.body, cx)
+            {
+                match error {
+                    // The client broke off, so nobody waits for an answer.
+                    PumpError::Source(_) => return Poll::Ready(None),
+                    // The answer, or its reset, tells why no more is taken.
+                    PumpError::Sink(_) | PumpError::Reset(_) => {}
+                }
+            }
+            poll_answer(&mut sent, interim, cx).map(Some)
+        })
+        .await;
+        match answered {
+            None => return Err(Failure::Final(Rejection::MalformedRequest { why: "its body broke off" })),
+            Some(Err(error)) if is_above_goaway(&error) => {
+                connection.retire();
+                if tries == CONNECTIONS_TRIED || !body.as_ref().is_none_or(Pump::can_restart) {
+                    return Err(Failure::NeverRan(reset));
+                }
+                body.iter_mut().for_each(Pump::restart);
+            }
+            Some(Err(error)) => return Err(judge(&error, reset)),
+            Some(Ok(response)) => {
+                let held = Held { slot: Some(sent.slot), ..Held::default() };
+                return Ok((response.map(Body::from_h2), Underway { held, rest: Some(Rest::H2(sent.body)) }));
+            }
         }
     }
 }
 
-/// Whether a stream that failed provably never ran: refused by the peer, or above the last stream of its GOAWAY. `h2`
-/// gives a remote GOAWAY as the error of those streams alone; streams below it end with what ended the connection.
+/// A server that winds a connection down has not looked at streams above the last one of its GOAWAY. `h2` gives a remote GOAWAY
+/// as the error of those streams alone; streams below it end with what ended the connection.
+fn is_above_goaway(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote()
+}
+
+/// Whether a stream that failed provably never ran, since the peer refused it.
 fn judge(error: &h2::Error, reset: Rejection) -> Failure {
-    let refused = error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    if refused || (error.is_go_away() && error.is_remote()) {
+    if error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
         return Failure::NeverRan(reset);
     }
     tracing::debug!(%error, "a stream to an upstream failed");

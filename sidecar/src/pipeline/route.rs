@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::uri::Scheme;
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
 use http_body::Body as _;
 use rand::RngCore as _;
 
@@ -13,7 +12,7 @@ use super::accept::wire::IS_AHEAD;
 use super::accept::{AHEAD, Cause, EXPLAIN, FORM, Form, HOPS, TARGET};
 use super::choose::{REDISPATCHES_MAX, Tried};
 use super::find::Found;
-use super::forward::{Deadline, Outgoing, Reply, RequestBody};
+use super::forward::{Deadline, Outgoing, Reply, RequestBody, http2_uri};
 use super::judge::Ended;
 use super::matching::{Backend, Rule};
 use super::record::Record;
@@ -65,8 +64,7 @@ pub async fn route<'t>(
     };
     let random = shard.rng.borrow_mut().next_u32();
     let backend = rule.choose(random).map_err(refused)?;
-    let share = shard.share(&backend.target.service).await;
-    let share = share.ok_or_else(|| refused(Rejection::NoEndpoint { ejected: 0 }))?;
+    let share = shard.share(&backend.target.service).await.map_err(refused)?;
     record.goes_to(&share.stats);
     if cause.known == Known::Nothing {
         share.stats.without_context.increment();
@@ -84,12 +82,7 @@ pub async fn route<'t>(
     if accepted.explain {
         fields.insert(&EXPLAIN, HeaderValue::from_static("way"));
     }
-    let uri = Uri::builder()
-        .scheme(Scheme::HTTP)
-        .authority(accepted.authority)
-        .path_and_query(accepted.target.into_inner())
-        .build()
-        .map_err(|_| Rejection::MalformedRequest { why: "its target is no URI" })?;
+    let uri = http2_uri(accepted.authority, accepted.target.into_inner())?;
     upgrade::fits(accepted.tunnel, backend.target.app_protocol).map_err(refused)?;
     let retries = Retries::new(rule.retry.as_ref(), &fields);
     let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel: accepted.tunnel };

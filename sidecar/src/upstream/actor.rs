@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, AsyncContext, Context, Message, Recipient, SpawnHandle};
+use actix::{Actor, ActorContext as _, AsyncContext, Context, Message, Recipient, SpawnHandle};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -25,7 +25,7 @@ use super::{Key, Upstream, breaker, budget};
 
 /// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
 /// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
-/// [`Configure`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`super::mailbox::CAPACITY`]. On full: the sender goes on with what
+/// [`Configure`], [`Retire`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`super::mailbox::CAPACITY`]. On full: the sender goes on with what
 /// it knows; who asks is refused. On restart: a new one resumes from the last snapshot, incarnation + 1, and the shards'
 /// digests; who waited asks again.
 pub struct UpstreamActor {
@@ -38,7 +38,15 @@ pub struct UpstreamActor {
     shown_at: Instant,
     is_shown: bool,
     timer: Option<(Instant, SpawnHandle)>,
+    is_retired: bool,
     guard: Guard,
+}
+
+/// The directory no longer lists its upstream: it ends once nobody waits with it. From the supervisor. Lost: never, the
+/// supervisor sends it again.
+pub struct Retire;
+impl Message for Retire {
+    type Result = ();
 }
 
 /// Other settings hold from now on. From the supervisor. Lost: never, the supervisor sends it again.
@@ -114,6 +122,7 @@ impl UpstreamActor {
             shown_at: now,
             is_shown: false,
             timer: None,
+            is_retired: false,
             guard,
         }
     }
@@ -174,6 +183,9 @@ impl UpstreamActor {
 
     /// After whatever happened: shown, and one timer for whatever is due first.
     fn arm(&mut self, ctx: &mut Context<Self>) {
+        if self.is_retired && self.supply.is_empty() {
+            return ctx.stop();
+        }
         self.show(Instant::now());
         let due = [
             self.machine.poll_timeout(),
@@ -236,6 +248,13 @@ impl Hears<Configure> for UpstreamActor {
         self.tell(told);
         let output = self.machine.configure(settings, now);
         self.apply(output);
+        self.arm(ctx);
+    }
+}
+
+impl Hears<Retire> for UpstreamActor {
+    fn hear(&mut self, _: Retire, ctx: &mut Context<Self>) {
+        self.is_retired = true;
         self.arm(ctx);
     }
 }

@@ -117,6 +117,11 @@ impl<W> Admission<W> {
         self.settle(dropped, leases, now)
     }
 
+    /// Nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// For how long the one has waited that has waited longest.
     pub fn waited(&self, now: Instant) -> Duration {
         self.queue.waited(now)

@@ -64,13 +64,18 @@ impl Permit {
     pub fn streams(&mut self) {
         let share = &self.share;
         if self.state == PermitState::Held
-            && share.with_settings(|settings| settings.concurrency.algorithm) != ConcurrencyAlgorithm::Fixed
+            && self.is_learned()
             && share.streaming.get() < share.most_beside_permits()
         {
             share.streaming.set(share.streaming.get() + 1);
             share.give_back();
             self.state = PermitState::Streams;
         }
+    }
+
+    /// Whether its limit is.
+    pub fn is_learned(&self) -> bool {
+        self.share.with_settings(|settings| settings.concurrency.algorithm) != ConcurrencyAlgorithm::Fixed
     }
 
     pub fn is_held(&self) -> bool {

@@ -14,7 +14,7 @@ use outrider_shared::snapshot::DirectoryService;
 use outrider_shared::traffic::{ClientTraffic, ServerTraffic};
 use outrider_shared::{ServiceId, SidecarId, SpiffeId};
 
-use super::actor::{Configure, Crashed, UpstreamActor};
+use super::actor::{Configure, Crashed, Retire, UpstreamActor};
 use super::events::Events;
 use super::lease::Leases;
 use super::machine::{Input, Machine};
@@ -188,6 +188,14 @@ impl Supervisor {
     }
 }
 
+/// Ends the actor of an upstream that is in nobody's map any more, which holds its upstream and its own address: again
+/// later where its mailbox is full.
+fn retire(upstream: Arc<Upstream>, ctx: &mut Context<Supervisor>) {
+    if upstream.try_tell(Retire).is_err() && upstream.actor.load().connected() {
+        ctx.run_later(RETELL_PAUSE, |_, ctx| retire(upstream, ctx));
+    }
+}
+
 impl Listed {
     fn input(&self) -> Input {
         Input::Directory { identity: Some(self.identity.clone()), endpoints: self.endpoints.clone() }
@@ -227,10 +235,16 @@ impl Handler<Directory> for Supervisor {
             Key::Service(service) => !self.directory.contains_key(service),
             Key::AppPort(_) => false,
         };
-        if map.keys().any(gone) {
-            let left = map.iter().filter(|(key, _)| !gone(key));
-            let left: UpstreamMap = left.map(|(key, upstream)| (key.clone(), Arc::clone(upstream))).collect();
+        let (old, left): (UpstreamMap, UpstreamMap) = map
+            .iter()
+            .map(|(key, upstream)| (key.clone(), Arc::clone(upstream)))
+            .partition(|(key, _)| gone(key));
+        if !old.is_empty() {
             self.map.store(Arc::new(left));
+            self.crashes.retain(|key, _| !old.contains_key(key));
+            for upstream in old.into_values() {
+                retire(upstream, ctx);
+            }
         }
         for key in map.keys() {
             let changed = match key {

@@ -17,13 +17,20 @@ use super::settings::Settings;
 
 /// What is in flight of one shard counts for so long after its last digest. 200 ms: four of them.
 const PEAK_LASTS: Duration = Duration::from_millis(200);
-/// How long an answer takes is believed for so long after the last one. 500 ms: after a slow spell somebody with a deadline
-/// must be tried again, or nothing would show that it is over.
+/// How long an answer takes is believed for so long after the last one; what has given none while others wait for as long is
+/// expected to give none for as long again. 500 ms: half of what a request waits by default.
 const EXPECTED_LASTS: Duration = Duration::from_millis(500);
 /// For what lies between the answer's head and the caller, which nobody here sees: it gives up by its own clock. 3 ms: a way
 /// through two sidecars on a busy machine. Without it, those who wait in a queue that drains by deadline are each served
 /// just too late.
-const WAY_BACK: Duration = Duration::from_millis(3);
+pub const WAY_BACK: Duration = Duration::from_millis(3);
+
+#[derive(Debug, Clone, Copy)]
+struct Silence {
+    since: Instant,
+    /// When somebody asked last.
+    asked: Instant,
+}
 
 /// `W`: who waits for a permit, to be told.
 #[derive(Debug)]
@@ -33,8 +40,8 @@ pub struct Supply<W> {
     budget: budget::Machine,
     /// The most that each shard had in flight at once, and when it said so.
     peaks: Vec<Option<(u32, Instant)>>,
-    /// When an answer came last.
-    answered_at: Option<Instant>,
+    /// Since when no answer has come, while some asked for permits.
+    silence: Option<Silence>,
 }
 
 impl<W> Supply<W> {
@@ -54,16 +61,23 @@ impl<W> Supply<W> {
         leases.set_limit(limiter.limit());
         let mut admission = Admission::new(&settings.queue);
         admission.expect(WAY_BACK);
-        Self { admission, limiter, budget, peaks: vec![None; shards], answered_at: None }
+        Self { admission, limiter, budget, peaks: vec![None; shards], silence: None }
     }
 
     /// A shard found no permit.
     #[must_use]
     pub fn asked<'l>(&mut self, asking: Asking<W>, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
-        if self.answered_at.is_some_and(|at| now.saturating_duration_since(at) > EXPECTED_LASTS) {
-            self.answered_at = None;
+        let lasts = |since| now.saturating_duration_since(since) > EXPECTED_LASTS;
+        let silence = self.silence.get_or_insert(Silence { since: now, asked: now });
+        if lasts(silence.asked) {
+            // Nobody wanted anything meanwhile, so nothing is known.
+            silence.since = now;
             self.admission.expect(WAY_BACK);
+        } else if lasts(silence.since) {
+            // Those who have so little time left wait in vain. Without them the queue runs dry, and the next to come are tried.
+            self.admission.expect(now.saturating_duration_since(silence.since));
         }
+        silence.asked = now;
         self.admission.enqueue(asking, leases, now)
     }
 
@@ -89,7 +103,7 @@ impl<W> Supply<W> {
         }
         self.spent(digest.spent, now);
         if let Some(expected) = digest.sample.likely() {
-            self.answered_at = Some(now);
+            self.silence = Some(Silence { since: now, asked: now });
             self.admission.expect(expected + WAY_BACK);
         }
         let sample = self.of_all(digest.shard, digest.sample, leases, now);
@@ -129,6 +143,11 @@ impl<W> Supply<W> {
         let mut told = self.limit(changed, leases, now);
         told.extend(self.admission.handle_timeout(leases, now));
         told
+    }
+
+    /// Nobody waits for a permit.
+    pub fn is_empty(&self) -> bool {
+        self.admission.is_empty()
     }
 
     pub fn queue_view(&self, now: Instant) -> queue::View {

@@ -2,6 +2,7 @@
 
 mod leases;
 mod simulation;
+mod supply;
 
 use std::time::Duration;
 
@@ -308,6 +309,9 @@ async fn an_upstream_is_there_only_while_the_directory_lists_it() {
     eventually("one endpoint", || upstream.snapshot.load().endpoints.len() == 1).await;
     supervisor.send(Directory { services: Vec::new(), app: None }).await.expect("takes it");
     assert!(map.load().get(&key).is_none());
+    let left = Arc::downgrade(&upstream);
+    drop(upstream);
+    eventually("its actor's end", || left.strong_count() == 0).await;
 }
 
 #[actix_rt::test]

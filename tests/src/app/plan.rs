@@ -49,6 +49,8 @@ pub struct Plan {
     /// Break the answer off after so many bytes of it.
     pub broken_at: Option<u64>,
     pub way: Way,
+    /// Once it is read, the connection takes no further requests: GOAWAY (HTTP/2).
+    pub goaway: bool,
     /// Call this first, by POST of the same path, and answer with its status.
     pub onward: Option<Onward>,
     /// Answer's headers.
@@ -79,6 +81,7 @@ impl FromStr for Plan {
                 "stall" => plan.way = Way::Stall,
                 "hold" => plan.way = Way::Hold,
                 "close" => plan.way = Way::Close,
+                "goaway" => plan.goaway = true,
                 "call" => plan.onward = Some(onward(value, Speaks::Http1)?),
                 "call-grpc" => plan.onward = Some(onward(value, Speaks::Http2)?),
                 "header" => plan.headers.push(pair()?),

@@ -1,6 +1,6 @@
 //! Connections between sidecars: which of them a request gets, and when they are given up.
 
-use outrider_tests::app::Speaks;
+use outrider_tests::app::{PLAN, Speaks};
 use outrider_tests::call::Call;
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::Mesh;
@@ -68,4 +68,28 @@ async fn what_is_long_has_connections_of_its_own() {
     let all = connections().await;
     assert!(all > short && all <= 4, "{short}, then {all}");
     assert_eq!(web.app().seen().len(), 16);
+}
+
+#[tokio::test]
+async fn a_connection_that_its_server_winds_down_costs_no_request() {
+    let documents =
+        policy::documents(&[policy::OPEN, &policy::http("caller", 8080), &policy::http2("web", 8080)]);
+    let mesh = Mesh::start(&documents).await;
+    let caller = mesh.pod("caller").start().await;
+    let web = mesh.pod("web").app(port::APP, Speaks::Http2).start().await;
+    caller.sidecar.sees("test/web", 1).await;
+    // What is held keeps the connection open, which takes nothing else after its GOAWAY.
+    let held = tokio::spawn(Call::get(HOST, "/").header(PLAN, "goaway,hold").send(caller.outbound()));
+    wait::until("it is held", || async {
+        if web.app().begun() > 0 { Ok(()) } else { Err("nothing reached the app".to_owned()) }
+    })
+    .await;
+    for number in 0..50 {
+        let body = format!("number {number}");
+        let answer = Call::post(HOST, "/", body.clone()).send(caller.outbound()).await.unwrap();
+        assert_eq!((answer.status.as_u16(), &*answer.text()), (200, &*body), "{answer:?}");
+    }
+    web.app().open_gate();
+    assert_eq!(held.await.unwrap().unwrap().status, 200);
+    assert!(web.app().connections() >= 2, "the GOAWAY did not come in time");
 }

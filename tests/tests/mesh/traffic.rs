@@ -1,5 +1,7 @@
 //! How services are called and protected: retries within their budget, breakers, queues, deadlines that travel.
 
+use std::time::Duration;
+
 use http::Method;
 use outrider_tests::app::Speaks;
 use outrider_tests::call::{Answer, Call, Connection};
@@ -311,6 +313,29 @@ async fn whoever_only_downloads_or_uploads_uses_up_no_limit_that_is_learned() {
 }
 
 #[tokio::test]
+async fn an_upload_that_the_app_does_not_read_is_the_apps_to_work_on() {
+    let case = Case::start(&TWO_AT_ONCE.replace("ALGORITHM", "Gradient"), "").await;
+    let outbound = case.caller.outbound();
+    // More than the buffers on its way take.
+    let upload = || Call::post(HOST, "/", vec![b'x'; 40_000_000]).plan("stall").send(outbound);
+    let uploads = [tokio::spawn(upload()), tokio::spawn(upload())];
+    wait::until("both uploads are at the app", async || {
+        let begun = case.web.app().begun();
+        if begun == 2 { Ok(()) } else { Err(format!("{begun} are")) }
+    })
+    .await;
+    let waits = tokio::spawn(Call::get(HOST, "/").send(outbound));
+    case.inbound("it waits", |view| view["actor"]["queue"]["depth"] == 1 && view["in_use"] == 2).await;
+    // Longer than an upload may take to come.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    case.inbound("it still waits", |view| view["actor"]["queue"]["depth"] == 1 && view["in_use"] == 2).await;
+    case.web.app().open_gate();
+    for call in uploads.into_iter().chain([waits]) {
+        assert_eq!(wait::bounded("an answer", call).await.unwrap().unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_fixed_limit_is_of_requests_to_their_end() {
     let case = Case::start(&TWO_AT_ONCE.replace("ALGORITHM", "Fixed"), "").await;
     let unread = two_that_do_not_read(&case).await;
@@ -319,6 +344,28 @@ async fn a_fixed_limit_is_of_requests_to_their_end() {
     case.inbound("it waits", |view| view["actor"]["queue"]["depth"] == 1 && view["in_use"] == 2).await;
     drop(unread);
     assert_eq!(wait::bounded("an answer", waits).await.expect("not aborted").status, 200);
+}
+
+#[tokio::test]
+async fn an_app_that_stands_still_is_sent_less_and_less() {
+    let limit = "server: {concurrency: {algorithm: Gradient, initial: 64, min: 1, max: 64}}";
+    let impatient = "[{timeouts: {request: 300ms}, backendRefs: [{name: web, port: 8080}]}]";
+    let case = Case::start(limit, impatient).await;
+    // Connections are open: what a first one takes is of the caller's time.
+    for _ in 0..8 {
+        assert_eq!(case.send(Call::get(HOST, "/")).await.status, 200);
+    }
+    for _ in 0..3 {
+        // Whoever asks gives up by its own clock, just before the sidecars do.
+        let ask = || Call::get(HOST, "/").plan("hold").send(case.caller.outbound());
+        let asked: Vec<_> =
+            (0..64).map(|_| tokio::spawn(tokio::time::timeout(Duration::from_millis(292), ask()))).collect();
+        for call in asked {
+            assert!(!matches!(call.await.unwrap(), Ok(Ok(answer)) if answer.status == 200));
+        }
+    }
+    case.inbound("the limit has come down", |view| view["limit"].as_u64().is_some_and(|limit| limit < 64))
+        .await;
 }
 
 /// Two answers of which nobody reads more than the head.

@@ -274,12 +274,12 @@ async fn content_of(conn: &Rc<Conn>, body: Answer, encoding: Encoding, open: boo
     }
     let mut pump = Pump::new(body);
     poll_fn(|cx| {
+        if let Poll::Ready(pumped) = pump.poll(&mut sink, cx) {
+            return Poll::Ready(pumped);
+        }
         // A client that does not read stops the pump, but not the clock.
         if pump.body_mut().poll_deadline(cx).is_ready() {
             return Poll::Ready(Err(PumpError::Source(BodyError::Timeout)));
-        }
-        if let Poll::Ready(pumped) = pump.poll(&mut sink, cx) {
-            return Poll::Ready(pumped);
         }
         if !open && conn.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(PumpError::Sink(BodyError::H1(Broken::Truncated))));

@@ -5,22 +5,19 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::header::HOST;
-use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use outrider_shared::snapshot::AppProtocol;
 
 use super::{
-    Answered, Deadline, Failure, Forwarded, Outgoing, RequestBody, Underway, after_head, commit, over_h2,
-    within,
+    Answered, Deadline, Failure, Forwarded, Outgoing, RequestBody, Underway, after_head, commit, http1_head,
+    http2_uri, over_h2, within,
 };
 use crate::contexts::Kept;
 use crate::leg::body::Body;
-use crate::leg::h1::client::{H1Error, H1Pool, ask_upgrade};
+use crate::leg::h1::client::{H1Error, H1Pool};
 use crate::leg::interim::Interim;
-use crate::leg::pump::Pump;
+use crate::leg::pump::{Pump, Waits};
 use crate::mesh::{CONNECT_MAX, ConnectError};
 use crate::pipeline::accept::{Form, HOPS, WAY, XFCC};
 use crate::pipeline::admit::AdmittedToApp;
@@ -36,10 +33,15 @@ use crate::shard::AppPort;
 use crate::upstream::connect::NoConnection;
 use crate::upstream::digest::Load;
 use crate::upstream::share::{OpenTunnel, Permit, Share};
+use crate::upstream::supply::WAY_BACK;
 
 /// How long a request's body may come for while it holds a permit of a limit that is learned. 100 ms: a megabyte from a
 /// caller nearby, and less than those behind it may wait.
 const UPLOAD_MAX: Duration = Duration::from_millis(100);
+
+/// Who goes away with so little of its time left, as a share of what it has waited, has given up by its own clock. A twentieth:
+/// what a way through two sidecars takes of 100 ms on a busy machine.
+const GAVE_UP: f64 = 0.05;
 
 pub async fn to_app(
     from: &InboundConnection,
@@ -59,7 +61,7 @@ pub async fn to_app(
     let deadline = accepted.urgency.deadline.map(|at| Deadline::of_caller(at, record.started()));
     let mut body = (!accepted.body.is_end_stream()).then(|| Pump::once(accepted.body));
     let (tunnel, form) = (accepted.tunnel, accepted.form);
-    let sending = body.as_mut().map(Pump::watch);
+    let upload = body.as_mut().filter(|_| permit.is_learned()).map(Pump::watch);
     let mut handshake = None;
     let app_protocol = spoken(local.app_protocol, tunnel, form);
     let mut answered = {
@@ -80,36 +82,27 @@ pub async fn to_app(
                         handshake =
                             Some(Handshake::with_http1(&mut fields, &mut *from.shard.rng.borrow_mut()));
                     }
-                    let mut head = Request::new(());
-                    *head.method_mut() = accepted.head.method;
-                    *head.uri_mut() = Uri::from(accepted.target.into_inner());
-                    let host = HeaderValue::from_maybe_shared(Bytes::from(accepted.authority.to_string()));
-                    fields.insert(HOST, host.expect("an authority is a legal field value"));
-                    *head.headers_mut() = fields;
-                    if let Some(Tunnel::Upgrade(protocol)) = tunnel {
-                        ask_upgrade(&mut head, protocol);
-                    }
+                    let (method, target) = (accepted.head.method, accepted.target.into_inner());
+                    let head = http1_head(method, target, &accepted.authority, fields, tunnel);
                     over_h1(&app.h1, local.target_port, &head, &mut body, interim).await
                 }
                 AppProtocol::Http2 | AppProtocol::Grpc => {
                     if tunnel.is_some() {
                         handshake = Some(Handshake::with_http2(&mut fields));
                     }
-                    let uri = Uri::builder()
-                        .scheme(Scheme::HTTP)
-                        .authority(accepted.authority)
-                        .path_and_query(accepted.target.into_inner())
-                        .build()
-                        .map_err(|_| {
-                            Failure::Final(Rejection::MalformedRequest { why: "its target is no URI" })
-                        })?;
+                    let uri = http2_uri(accepted.authority, accepted.target.into_inner())
+                        .map_err(Failure::Final)?;
                     let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel };
                     over_app_h2(&app, local.target_port, &outgoing, &mut body, interim).await
                 }
             }
         });
-        let attempt = while_uploading(&mut permit, sending, attempt);
-        within(std::pin::pin!(attempt), deadline.as_ref()).await
+        let at = deadline.as_ref().map(|deadline| deadline.at).filter(|_| tunnel.is_none());
+        let mut patience = Patience { share: &app.share, upload: upload.clone(), sent_at, at };
+        let attempt = while_uploading(&mut permit, upload, attempt);
+        let answered = within(std::pin::pin!(attempt), deadline.as_ref()).await;
+        patience.at = None;
+        answered
     };
     // What it took to upload says nothing of the app.
     if let Some(load) = load(&answered, sent_at).filter(|_| tunnel.is_none() && permit.is_held()) {
@@ -148,17 +141,44 @@ pub async fn to_app(
     Ok(Forwarded { response, held: held.held, deadline })
 }
 
-/// An upload that is still under way after [`UPLOAD_MAX`] waits for bytes, and not for the app.
+/// The caller's. Where it ends by the caller's own clock, a moment before ours, the request is cancelled, and has timed out at
+/// the app all the same: an app that stands still would otherwise look like one that nobody has patience with.
+struct Patience<'a> {
+    share: &'a Rc<Share>,
+    upload: Option<Rc<Cell<Waits>>>,
+    sent_at: Instant,
+    at: Option<Instant>,
+}
+
+impl Drop for Patience<'_> {
+    fn drop(&mut self) {
+        let Some(at) = self.at else { return };
+        let now = Instant::now();
+        let left = at.saturating_duration_since(now);
+        let is_over = left <= WAY_BACK.max(now.saturating_duration_since(self.sent_at).mul_f64(GAVE_UP));
+        let is_at_app = self.upload.as_ref().is_none_or(|upload| upload.get() != Waits::Source);
+        if is_over && is_at_app {
+            self.share.seen(Load::Overloaded);
+        }
+    }
+}
+
+/// An upload that still waits for bytes after [`UPLOAD_MAX`] does not wait for the app.
 async fn while_uploading(
     permit: &mut Permit,
-    sending: Option<Rc<Cell<bool>>>,
+    upload: Option<Rc<Cell<Waits>>>,
     mut attempt: Pin<&mut impl Future<Output = Result<Answered, Failure>>>,
 ) -> Result<Answered, Failure> {
-    if let Some(sent) = sending {
+    while let Some(upload) = &upload
+        && upload.get() != Waits::Over
+    {
         match tokio::time::timeout(UPLOAD_MAX, attempt.as_mut()).await {
             Ok(answered) => return answered,
-            Err(_) if sent.get() => {}
-            Err(_) => permit.streams(),
+            Err(_) if upload.get() == Waits::Source => {
+                permit.streams();
+                break;
+            }
+            Err(_) => {}
         }
     }
     attempt.await
@@ -251,8 +271,9 @@ async fn over_app_h2(
 ) -> Result<Answered, Failure> {
     let endpoint =
         app.share.endpoints().first().map(Rc::clone).expect("the app's share has its one endpoint");
-    let connection = app.share.connection(&endpoint, outgoing.lane()).await.map_err(|error| {
-        Failure::NeverRan(match error {
+    let connect = async || {
+        let connection = app.share.connection(&endpoint, outgoing.lane()).await;
+        connection.map_err(|error| match error {
             NoConnection::Full => Rejection::ConcurrencyLimit { limit: app.share.upstream.leases.limit() },
             NoConnection::Connect(error) => match *error {
                 ConnectError::TcpTimeout { .. } => {
@@ -267,8 +288,8 @@ async fn over_app_h2(
                 | ConnectError::Tls { .. } => Rejection::AppRefused { target_port },
             },
         })
-    })?;
-    over_h2(&connection, outgoing, body, Rejection::AppReset { target_port }, interim).await
+    };
+    over_h2(connect, outgoing, body, Rejection::AppReset { target_port }, interim).await
 }
 
 /// To an app of which nothing is looked at.

@@ -1,5 +1,6 @@
 //! To another service's sidecar.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -52,13 +53,17 @@ pub async fn to_peer(
     let answered = {
         // Pinned here, so that `within` has no copy of it: a future is as large as everything that it may hold.
         let attempt = std::pin::pin!(async {
-            let connection = share.connection(chosen.attempt.endpoint(), routed.outgoing.lane()).await;
-            let connection = connection.map_err(|error| Failure::NeverRan(rejection_of(&error, &share)))?;
+            // What a new connection takes says nothing about the next request.
+            let sent_at = Cell::new(began_at);
+            let (lane, endpoint) = (routed.outgoing.lane(), chosen.attempt.endpoint());
+            let connect = async || {
+                let connection = share.connection(endpoint, lane).await;
+                sent_at.set(Instant::now());
+                connection.map_err(|error| rejection_of(&error, &share))
+            };
             let reset = Rejection::UpstreamReset { endpoint: address };
-            // What a first connection takes says nothing about the next request.
-            let sent_at = Instant::now();
-            let answered = over_h2(&connection, &routed.outgoing, &mut routed.body, reset, interim).await?;
-            Ok((answered, sent_at))
+            let answered = over_h2(connect, &routed.outgoing, &mut routed.body, reset, interim).await?;
+            Ok((answered, sent_at.get()))
         });
         within(attempt, deadline.as_ref()).await
     };
