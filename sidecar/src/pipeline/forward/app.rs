@@ -1,10 +1,13 @@
 //! To the own app, in the protocol that it is declared to speak.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
+use actix_rt::time::{Sleep, sleep};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body as _;
 use outrider_shared::snapshot::AppProtocol;
@@ -169,19 +172,24 @@ async fn while_uploading(
     upload: Option<Rc<Cell<Waits>>>,
     mut attempt: Pin<&mut impl Future<Output = Result<Answered, Failure>>>,
 ) -> Result<Answered, Failure> {
-    while let Some(upload) = &upload
-        && upload.get() != Waits::Over
-    {
-        match tokio::time::timeout(UPLOAD_MAX, attempt.as_mut()).await {
-            Ok(answered) => return answered,
-            Err(_) if upload.get() == Waits::Source => {
-                permit.streams();
-                break;
-            }
-            Err(_) => {}
+    // None for what comes with its head.
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(answered) = attempt.as_mut().poll(cx) {
+            return Poll::Ready(answered);
         }
-    }
-    attempt.await
+        let is_under_way = || upload.as_ref().is_some_and(|upload| upload.get() != Waits::Over);
+        while permit.is_held() && is_under_way() {
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep(UPLOAD_MAX)));
+            ready!(timer.as_mut().poll(cx));
+            if upload.as_ref().is_some_and(|upload| upload.get() == Waits::Source) {
+                permit.streams();
+            }
+            timer.as_mut().reset((Instant::now() + UPLOAD_MAX).into());
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// Nobody knows for how long it stays open: the permit is for requests.
