@@ -126,17 +126,22 @@ impl Shard {
 
     /// The share of an outbound upstream, which the directory has to list.
     pub async fn share(&self, service: &ServiceId) -> Result<Rc<Share>, Rejection> {
-        if let Some(share) = self.shares.borrow().get(service) {
+        if let Some(share) = self.shares.borrow().get(service).filter(|share| !share.upstream.is_retired()) {
             return Ok(Rc::clone(share));
         }
         let upstream = Box::pin(self.ensure(Key::Service(service.clone()))).await?;
         let upstream = upstream.ok_or(Rejection::NoEndpoint { ejected: 0 })?;
         let mut shares = self.shares.borrow_mut();
-        let made = shares.entry(service.clone()).or_insert_with(|| {
-            let dialer = Dialer::Mesh(Arc::clone(&self.node.tls));
-            Share::of_service(upstream, self.id, &self.stats, dialer)
-        });
-        Ok(Rc::clone(made))
+        // Others may have asked for it meanwhile.
+        if let Some(share) = shares.get(service).filter(|share| Arc::ptr_eq(&share.upstream, &upstream)) {
+            return Ok(Rc::clone(share));
+        }
+        let dialer = Dialer::Mesh(Arc::clone(&self.node.tls));
+        let made = Share::of_service(upstream, self.id, &self.stats, dialer);
+        if let Some(before) = shares.insert(service.clone(), Rc::clone(&made)) {
+            before.retire();
+        }
+        Ok(made)
     }
 
     /// The share of a port of the app; only ports that the policy declares are asked for.

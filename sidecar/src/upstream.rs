@@ -55,6 +55,7 @@ pub mod wait;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{Addr, Message};
@@ -157,6 +158,8 @@ pub struct Upstream {
     pub mailbox: Arc<Mailbox>,
     /// Who has asked for a permit and was not heard yet.
     pub askers: Arc<Askers>,
+    /// The directory no longer lists it: its actor has ended, or will.
+    retired: AtomicBool,
 }
 
 /// Classes that policy may have.
@@ -172,7 +175,11 @@ impl fmt::Debug for Upstream {
 }
 
 impl Upstream {
-    /// Tells the actor. Where its mailbox is full or it is being started anew the event is lost: the next failure tells it
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Tells the actor. Where its mailbox is full, or it has ended or is being started anew, the event is lost: the next failure tells it
     /// again, and until then the shard's own view of the endpoint holds.
     pub fn tell<M>(&self, message: M)
     where
@@ -216,8 +223,8 @@ impl Upstream {
         })
     }
 
-    /// Asks the actor, and waits for room in its mailbox at most `within`. `None`: it does not answer by then, or is being
-    /// started anew.
+    /// Asks the actor, and waits for room in its mailbox at most `within`. `None`: it does not answer by then, has ended, or is
+    /// being started anew.
     async fn question<M>(&self, question: M, within: Duration) -> Option<M::Result>
     where
         M: Message<Result: Send> + Send + 'static,
@@ -229,7 +236,7 @@ impl Upstream {
     }
 }
 
-/// The actor's mailbox is full, or it is being started anew.
+/// The actor's mailbox is full, or it has ended, or is being started anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unheard;
 

@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 
 import bench
 
-RATE, CONNECTIONS, SLOW = 1000, 16, 2000
+RATE, CONNECTIONS, SLOW, SLOW_AT_ONCE = 1000, 16, 2000, 20
 PHASES = ("alone", "unread", "large", "both", "slowloris")
 
 
@@ -82,15 +82,17 @@ def slowloris(url, stop, held):
             clients.append(socket.create_connection(address(url), 5))
             clients[-1].setblocking(False)
         for byte in head:
-            held[0] = 0
-            for client in clients:
+            taken = 0
+            # Spread over the second: all at once is a burst, which is something else.
+            for number, client in enumerate(clients):
                 try:
                     client.send(bytes([byte]))
-                    held[0] += 1
+                    taken += 1
                 except OSError:
                     pass  # it was closed, as it should be
-            if stop.wait(1):
-                break
+                if number % SLOW_AT_ONCE == 0 and stop.wait(SLOW_AT_ONCE / SLOW):
+                    return
+            held[0] = taken
     finally:
         for client in clients:
             client.close()

@@ -18,9 +18,10 @@ use super::coalesce::{Broken, Flusher, coalescing};
 use super::interim::{INTERIM_MAX, Interim};
 use super::keepalive::{Keepalive, Peer};
 
-/// Room that we give a peer for each stream, in bytes: enough for 1 Gbit/s at 8 ms.
-pub const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Room for all streams of a connection: sixteen streams that nobody reads do not stop the seventeenth.
+/// Room that we give a peer for each stream, in bytes. 256 KiB: 1 Gbit/s at 2 ms. What lies in it of a large body is ahead of small
+/// ones on the same connection.
+pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Room for all streams of a connection: sixty-four streams that nobody reads do not stop the next.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Largest list of header fields that we take, by HTTP/2's count. 64 KiB: what Envoy takes by default is 60.
 pub const HEADER_BYTES_MAX: u32 = 64 << 10;
@@ -87,7 +88,7 @@ pub enum Lane {
     Long,
 }
 
-/// Content from this size on takes the long lane. 1 MiB: a stream's window, which it would fill.
+/// Content from this size on takes the long lane. 1 MiB: four times what a stream has room for.
 pub const LARGE_BYTES: u64 = 1 << 20;
 /// A connection is replaced after this time, less up to a fifth: rebalanced peers and rotated keys are seen. 1 h.
 const AGE_MAX: Duration = Duration::from_hours(1);

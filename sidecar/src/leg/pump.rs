@@ -39,9 +39,9 @@ pub enum PumpError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Waits {
     /// That more of it comes.
-    #[default]
     Source,
-    /// That its receiver takes more.
+    /// That its receiver takes more, or is connected to.
+    #[default]
     Sink,
     /// Nothing any more.
     Over,
@@ -214,6 +214,9 @@ impl<B: Source> Pump<B> {
         self.ended = false;
         self.done = false;
         self.bytes_sent = 0;
+        if let Some(watched) = &self.watched {
+            watched.take();
+        }
     }
 
     /// The answer has begun: there is no way back, so nothing needs to be kept.

@@ -8,6 +8,7 @@ use actix_rt::time::Sleep;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
+use tokio::task::unconstrained;
 
 use super::record::{Outcome, Record};
 use crate::leg::body::{Body, BodyError};
@@ -46,9 +47,11 @@ impl Answer {
 
     /// Ready when the route's time is over; the record has ended then. To be asked whenever nothing else goes on.
     pub fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline.filter(|_| self.record.is_some()) else { return Poll::Pending };
+        let Some(deadline) = self.deadline else { return Poll::Pending };
         let timer = self.timer.get_or_insert_with(|| Box::pin(actix_rt::time::sleep_until(deadline.into())));
-        ready!(timer.as_mut().poll(cx));
+        // Also where the task has used up its turn: what never rests has a deadline too.
+        ready!(Pin::new(&mut unconstrained(timer.as_mut())).poll(cx));
+        self.deadline = None;
         self.end(Outcome::Broken("timeout"));
         Poll::Ready(())
     }

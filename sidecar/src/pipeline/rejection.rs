@@ -57,7 +57,8 @@ pub enum Rejection {
     MalformedPath {
         bad: BadPath,
     },
-    /// There is no snapshot yet: the sidecar has never reached its control plane.
+    /// There is no snapshot yet: the sidecar has never reached its control plane. Or the actor that begins with a service for the
+    /// first time does not answer.
     NotReady,
     /// Outbound: no service has this name, and nothing outside the mesh may be called. Cut at 80 characters.
     UnknownHost {

@@ -95,6 +95,7 @@ impl Attempt {
     /// The head of its answer came after `took`.
     pub fn answered(&mut self, took: Duration, now: Instant) {
         self.endpoint.observe(took, now);
+        self.share.heard();
         self.took = Some(took);
     }
 

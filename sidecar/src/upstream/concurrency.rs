@@ -58,6 +58,8 @@ pub struct Sample {
     ln_us_squares: f64,
     /// Timeouts, resets, and 503s of the app itself. Not what the sidecar refused.
     pub overloads: u64,
+    /// Whether any answer came, whatever it says of the load.
+    pub heard: bool,
     /// The most that were under way at once.
     pub in_flight_max: u32,
     /// Whether anybody waited for a permit.
@@ -89,6 +91,7 @@ impl Sample {
         self.ln_us_sum += other.ln_us_sum;
         self.ln_us_squares += other.ln_us_squares;
         self.overloads = self.overloads.saturating_add(other.overloads);
+        self.heard |= other.heard;
         self.in_flight_max = self.in_flight_max.max(other.in_flight_max);
         self.queued |= other.queued;
         self.waited = self.waited.max(other.waited);

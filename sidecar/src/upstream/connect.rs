@@ -59,7 +59,11 @@ impl Share {
             let changed = endpoint.changed.notified();
             if !endpoint.connecting.get() {
                 endpoint.connections.borrow_mut().retain(|c| c.is_open());
-                if endpoint.connections.borrow().len() >= CONNECTIONS_MAX {
+                // Also where others have used up, or closed, as many while this one waited.
+                let meanwhile = endpoint.attempts.get() - seen;
+                if endpoint.connections.borrow().len() >= CONNECTIONS_MAX
+                    || meanwhile >= CONNECTIONS_MAX as u64
+                {
                     return Err(NoConnection::Full);
                 }
                 endpoint.connecting.set(true);

@@ -72,6 +72,12 @@ pub enum Load {
 }
 
 impl Share {
+    /// An answer has begun.
+    pub fn heard(self: &Rc<Self>) {
+        self.pending.borrow_mut().sample.heard = true;
+        self.note(Urgency::Later);
+    }
+
     /// For the limit of requests under way.
     pub fn seen(self: &Rc<Self>, load: Load) {
         {
@@ -119,8 +125,10 @@ impl Share {
         };
         drop(pending);
         if self.upstream.try_tell(digest).is_err() {
-            // It is being started anew, or is far behind: later is as good.
-            self.note(Urgency::Later);
+            // It is being started anew, or is far behind: later is as good. For one that has ended there is no later.
+            if !self.upstream.is_retired() {
+                self.note(Urgency::Later);
+            }
             return;
         }
         endpoints.iter().for_each(|endpoint| endpoint.tally.borrow_mut().sent());

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::dev::channel::{AddressReceiver, channel};
@@ -130,6 +131,7 @@ impl Supervisor {
             actor: ArcSwap::from_pointee(Addr::new(sender)),
             mailbox: Arc::default(),
             askers: Arc::default(),
+            retired: AtomicBool::new(false),
         });
         self.run(&upstream, first, mailbox, ctx);
         let mut map = UpstreamMap::clone(&self.map.load());
@@ -191,6 +193,7 @@ impl Supervisor {
 /// Ends the actor of an upstream that is in nobody's map any more, which holds its upstream and its own address: again
 /// later where its mailbox is full.
 fn retire(upstream: Arc<Upstream>, ctx: &mut Context<Supervisor>) {
+    upstream.retired.store(true, Ordering::Relaxed);
     if upstream.try_tell(Retire).is_err() && upstream.actor.load().connected() {
         ctx.run_later(RETELL_PAUSE, |_, ctx| retire(upstream, ctx));
     }

@@ -30,6 +30,8 @@ struct Silence {
     since: Instant,
     /// When somebody asked last.
     asked: Instant,
+    /// It has lasted for long enough to be expected to last.
+    lasts: bool,
 }
 
 /// `W`: who waits for a permit, to be told.
@@ -68,12 +70,13 @@ impl<W> Supply<W> {
     #[must_use]
     pub fn asked<'l>(&mut self, asking: Asking<W>, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         let lasts = |since| now.saturating_duration_since(since) > EXPECTED_LASTS;
-        let silence = self.silence.get_or_insert(Silence { since: now, asked: now });
+        let silence = self.silence.get_or_insert(Silence { since: now, asked: now, lasts: false });
         if lasts(silence.asked) {
             // Nobody wanted anything meanwhile, so nothing is known.
-            silence.since = now;
+            (silence.since, silence.lasts) = (now, false);
             self.admission.expect(WAY_BACK);
         } else if lasts(silence.since) {
+            silence.lasts = true;
             // Those who have so little time left wait in vain. Without them the queue runs dry, and the next to come are tried.
             self.admission.expect(now.saturating_duration_since(silence.since));
         }
@@ -102,9 +105,13 @@ impl<W> Supply<W> {
             self.budget.began(digest.began, digest.since, now);
         }
         self.spent(digest.spent, now);
-        if let Some(expected) = digest.sample.likely() {
-            self.silence = Some(Silence { since: now, asked: now });
-            self.admission.expect(expected + WAY_BACK);
+        let expected = digest.sample.likely();
+        if digest.sample.heard || expected.is_some() {
+            let silence = self.silence.replace(Silence { since: now, asked: now, lasts: false });
+            let was_silent = silence.is_some_and(|silence| silence.lasts);
+            if let Some(expected) = expected.or(was_silent.then_some(Duration::ZERO)) {
+                self.admission.expect(expected + WAY_BACK);
+            }
         }
         let sample = self.of_all(digest.shard, digest.sample, leases, now);
         let changed = self.limiter.observe(sample, now);

@@ -4,6 +4,7 @@ mod leases;
 mod simulation;
 mod supply;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix::{Actor as _, AsyncContext as _};
@@ -17,8 +18,11 @@ use super::events::Events;
 use super::fault::Panic;
 use super::lease::{Take, Taken};
 use super::machine::{Input, Machine, Output};
+use super::share::Share;
 use super::supervisor::{Directory, Ensure, Supervisor};
 use super::*;
+use crate::mesh::Dialer;
+use crate::stats::ShardRecorder;
 
 fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, last], 14006))
@@ -307,10 +311,15 @@ async fn an_upstream_is_there_only_while_the_directory_lists_it() {
     eventually("both endpoints", || upstream.snapshot.load().endpoints.len() == 2).await;
     supervisor.send(listed(&[2])).await.expect("takes it");
     eventually("one endpoint", || upstream.snapshot.load().endpoints.len() == 1).await;
+    // A shard that has something to tell it.
+    let recorder = Rc::new(ShardRecorder::new(&Arc::default()));
+    let share = Share::of_service(Arc::clone(&upstream), 0, &recorder, Dialer::App);
     supervisor.send(Directory { services: Vec::new(), app: None }).await.expect("takes it");
     assert!(map.load().get(&key).is_none());
+    assert!(upstream.is_retired());
+    share.heard();
     let left = Arc::downgrade(&upstream);
-    drop(upstream);
+    drop((upstream, share));
     eventually("its actor's end", || left.strong_count() == 0).await;
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use outrider_tests::app::Speaks;
+use outrider_tests::app::{PLAN, Speaks};
 use outrider_tests::call::{Answer, Call, Connection};
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::Mesh;
@@ -147,4 +147,31 @@ async fn one_stalled_answer_does_not_hold_up_others_on_the_same_connection_betwe
             assert!(wait::bounded("a frame", body.frame()).await.unwrap().is_ok());
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_a_client_has_no_room_for_is_given_up_when_its_time_is_over() {
+    let impatient = "[{timeouts: {request: 500ms}, backendRefs: [{name: web, port: 8080}]}]";
+    let documents = policy::documents(&[
+        policy::OPEN,
+        &policy::http("caller", 8080),
+        &policy::http("web", 8080),
+        &policy::route("web", "web", 8080, impatient),
+    ]);
+    let mesh = Mesh::start(&documents).await;
+    let caller = mesh.pod("caller").start().await;
+    let _web = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+    caller.sidecar.sees("test/web", 1).await;
+    let tcp = tokio::net::TcpStream::connect(caller.outbound()).await.unwrap();
+    let mut client = h2::client::Builder::new();
+    let (mut send, connection) =
+        client.initial_window_size(0).handshake::<_, bytes::Bytes>(tcp).await.unwrap();
+    tokio::spawn(connection);
+    let asked = http::Request::get("http://web.test:8080/").header(PLAN, "bytes=10").body(()).unwrap();
+    let (answer, _) = send.send_request(asked, true).unwrap();
+    let answer = wait::bounded("a head", answer).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    // All of it lies at the caller's sidecar.
+    let ended = wait::bounded("an end", answer.into_body().data()).await;
+    assert!(ended.is_some_and(|data| data.is_err_and(|error| error.is_reset())));
 }

@@ -100,17 +100,15 @@ pub async fn to_app(
                 }
             }
         });
-        let at = deadline.as_ref().map(|deadline| deadline.at).filter(|_| tunnel.is_none());
-        let mut patience = Patience { share: &app.share, upload: upload.clone(), sent_at, at };
-        let attempt = while_uploading(&mut permit, upload, attempt);
+        let at = Cell::new(deadline.as_ref().map(|deadline| deadline.at).filter(|_| tunnel.is_none()));
+        let patience = Patience { share: &app.share, upload: upload.clone(), sent_at, at };
+        let attempt = while_uploading(&mut permit, upload, &patience, attempt);
         let answered = within(std::pin::pin!(attempt), deadline.as_ref()).await;
-        patience.at = None;
+        patience.is_over();
         answered
     };
     // What it took to upload says nothing of the app.
-    if let Some(load) = load(&answered, sent_at).filter(|_| tunnel.is_none() && permit.is_held()) {
-        app.share.seen(load);
-    }
+    weigh(&app.share, &answered, sent_at, tunnel.is_none() && permit.is_held());
     if let Err(Failure::Final(Rejection::AppNotHttp { malformed: Some(malformed), .. })) = &answered {
         record.malformed_answer(*malformed);
     }
@@ -150,12 +148,19 @@ struct Patience<'a> {
     share: &'a Rc<Share>,
     upload: Option<Rc<Cell<Waits>>>,
     sent_at: Instant,
-    at: Option<Instant>,
+    at: Cell<Option<Instant>>,
+}
+
+impl Patience<'_> {
+    /// Nothing is to be learned of the app any more.
+    fn is_over(&self) {
+        self.at.set(None);
+    }
 }
 
 impl Drop for Patience<'_> {
     fn drop(&mut self) {
-        let Some(at) = self.at else { return };
+        let Some(at) = self.at.get() else { return };
         let now = Instant::now();
         let left = at.saturating_duration_since(now);
         let is_over = left <= WAY_BACK.max(now.saturating_duration_since(self.sent_at).mul_f64(GAVE_UP));
@@ -170,6 +175,7 @@ impl Drop for Patience<'_> {
 async fn while_uploading(
     permit: &mut Permit,
     upload: Option<Rc<Cell<Waits>>>,
+    patience: &Patience<'_>,
     mut attempt: Pin<&mut impl Future<Output = Result<Answered, Failure>>>,
 ) -> Result<Answered, Failure> {
     // None for what comes with its head.
@@ -184,6 +190,10 @@ async fn while_uploading(
             ready!(timer.as_mut().poll(cx));
             if upload.as_ref().is_some_and(|upload| upload.get() == Waits::Source) {
                 permit.streams();
+                if !permit.is_held() {
+                    // What it took to upload says nothing of the app.
+                    patience.is_over();
+                }
             }
             timer.as_mut().reset((Instant::now() + UPLOAD_MAX).into());
         }
@@ -217,6 +227,16 @@ fn settle_tunnel(
         }
     }
     Ok(())
+}
+
+/// Tells the limit of an answer. `counts`: by how long it took, too.
+fn weigh(share: &Rc<Share>, answered: &Result<Answered, Failure>, sent_at: Instant, counts: bool) {
+    if answered.is_ok() {
+        share.heard();
+    }
+    if let Some(load) = load(answered, sent_at).filter(|_| counts) {
+        share.seen(load);
+    }
 }
 
 /// What the answer says about how loaded the app is; `None`: nothing.

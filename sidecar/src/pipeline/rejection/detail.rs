@@ -23,7 +23,10 @@ impl Rejection {
             }
             Self::VersionNotSupported => write!(text, "the version is neither HTTP/1.1 nor HTTP/1.0"),
             Self::MalformedPath { bad } => write!(text, "{bad}"),
-            Self::NotReady => write!(text, "this sidecar has no snapshot from the control plane yet"),
+            Self::NotReady => write!(
+                text,
+                "this sidecar has no snapshot from the control plane yet, or is too busy to begin with this service"
+            ),
             Self::UnknownHost { host } => write!(text, "no service of the mesh is called {host:?}"),
             Self::UnresolvedHost { host } => write!(text, "{host:?} has no address"),
             Self::OwnAddress { address } => write!(text, "{address} is a listener of this sidecar"),

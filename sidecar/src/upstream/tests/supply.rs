@@ -47,6 +47,10 @@ impl Case {
     fn answered(&mut self, after: Duration, now: Instant) {
         let mut sample = Sample::default();
         sample.answered(after.as_secs_f64() * 1e6, 1);
+        self.told(sample, now);
+    }
+
+    fn told(&mut self, sample: Sample, now: Instant) {
         let digest = Digest { shard: 0, outcomes: Vec::new(), began: 0, since: now, spent: None, sample };
         assert!(self.supply.seen(&digest, &self.leases, now).is_empty());
     }
@@ -73,6 +77,21 @@ fn an_app_that_says_nothing_is_expected_to_say_nothing_for_as_long_again() {
     }
     case.answered(Duration::from_millis(1), at(5_000));
     assert_eq!(case.ask(SHORT, at(5_000)), None);
+}
+
+#[test]
+fn an_answer_that_says_nothing_of_the_load_ends_the_silence() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let mut case = Case::start(start);
+    for ms in (0..2_000).step_by(10) {
+        case.ask(SHORT, at(ms));
+    }
+    assert_eq!(case.ask(SHORT, at(2_000)), Some(Cause::Deadline));
+    let mut sample = Sample::default();
+    sample.heard = true;
+    case.told(sample, at(2_000));
+    assert_eq!(case.ask(SHORT, at(2_001)), None);
 }
 
 #[test]
