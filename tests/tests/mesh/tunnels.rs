@@ -41,15 +41,21 @@ fn tcp() -> String {
 const AUTOBAHN: [&[&str]; 4] =
     [&["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"], &["9.*"], &["12.*"], &["13.*"]];
 
-/// The verdicts of the cases against a server at `address`.
-async fn autobahn(python: &std::path::Path, address: SocketAddr) -> BTreeMap<String, String> {
+type Verdicts = BTreeMap<String, String>;
+
+/// The verdicts of these cases against a server at `address`.
+async fn autobahn(python: &std::path::Path, address: SocketAddr, cases: &[&str]) -> Verdicts {
     let script = third_party::script("autobahn.py").display().to_string();
     let address = address.to_string();
-    let mut verdicts = BTreeMap::new();
+    let printed = process::run(python, [&*script, &*address].iter().chain(cases)).await;
+    let lines = printed.lines().filter_map(|line| line.split_once('\t'));
+    lines.map(|(case, verdict)| (case.to_owned(), verdict.to_owned())).collect()
+}
+
+async fn all_of_autobahn(python: &std::path::Path, address: SocketAddr) -> Verdicts {
+    let mut verdicts = Verdicts::new();
     for cases in AUTOBAHN {
-        let printed = process::run(python, [&*script, &*address].iter().chain(cases)).await;
-        let lines = printed.lines().filter_map(|line| line.split_once('\t'));
-        verdicts.extend(lines.map(|(case, verdict)| (case.to_owned(), verdict.to_owned())));
+        verdicts.extend(autobahn(python, address, cases).await);
     }
     verdicts
 }
@@ -61,9 +67,19 @@ async fn no_case_of_autobahn_comes_out_differently_through_two_sidecars() {
     let address = app.sidecar.at(port::APP);
     let _server = third_party::websocket_server(&python, mesh.folder(), address).await;
     caller.sidecar.sees("test/app", 1).await;
-    let direct = autobahn(&python, address).await;
-    let through = autobahn(&python, caller.sidecar.upstream(0)).await;
+    let direct = all_of_autobahn(&python, address).await;
+    let mut through = all_of_autobahn(&python, caller.sidecar.upstream(0)).await;
     assert_eq!(direct.len(), 349, "all of them run");
+    // A server that fails a connection early answers what came before only where that came by itself: how bytes fall together on
+    // their way is nobody's promise, so such a case may be tried again.
+    for _ in 0..5 {
+        let other = direct.iter().filter(|(case, verdict)| through.get(*case) != Some(*verdict));
+        let other: Vec<&str> = other.map(|(case, _)| &**case).collect();
+        if other.is_empty() {
+            break;
+        }
+        through.extend(autobahn(&python, caller.sidecar.upstream(0), &other).await);
+    }
     assert_eq!(direct, through);
 }
 
