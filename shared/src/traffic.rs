@@ -232,7 +232,8 @@ pub struct Retry {
     pub http: Vec<u16>,
     /// Codes of gRPC.
     pub grpc: Vec<u8>,
-    /// The first wait is drawn between nothing and this; it doubles with each further one.
+    /// The least wait before a retry. A random one is added, below a ceiling that is this at first and doubles with each
+    /// further one.
     pub backoff: GepDuration,
     /// Only with an `Idempotency-Key`, whatever the method.
     pub idempotency_key_required: bool,

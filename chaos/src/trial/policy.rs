@@ -65,18 +65,19 @@ fn http_route(name: &str, Route { timeout, attempts }: Route) -> String {
 }
 
 /// How a backend is protected by a system that runs on our sidecars. The lines that are compared have the product's own
-/// bounds, and differ in order alone; only `CoDel` has a longer wait, since it is to judge that itself.
+/// bounds and its limit, drop what cannot be answered in time as it does, and differ in order alone; with `CoDel` in what it drops
+/// early, too. Without protection as many are under way as a sidecar takes at all.
 pub fn server(system: System) -> String {
-    let line = |order: &str, drop: &str, wait: &str| {
-        format!("{{queue: {{maxDepth: 256, maxWait: {wait}, order: {order}, drop: {drop}, fairBy: None}}}}")
+    let line = |order: &str, drop: &str| {
+        format!("{{queue: {{maxDepth: 256, order: {order}, drop: {drop}, fairBy: None}}}}")
     };
     match system {
-        System::Unprotected => "{concurrency: {algorithm: Fixed, initial: 100000, min: 1, max: 100000}, \
+        System::Unprotected => "{concurrency: {algorithm: Fixed, initial: 1024, min: 1, max: 1024}, \
                                 queue: {maxDepth: 0}}"
             .to_owned(),
-        System::Fifo => line("FIFO", "None", "250ms"),
-        System::Lifo => line("LIFO", "None", "250ms"),
-        System::CoDel => line("FIFO", "CoDel", "1s"),
+        System::Fifo => line("FIFO", "None"),
+        System::Lifo => line("LIFO", "None"),
+        System::CoDel => line("FIFO", "CoDel"),
         System::Envoy | System::Ours => String::new(),
     }
 }

@@ -74,7 +74,7 @@ impl Trial {
     pub fn between(self, system: System) -> &'static str {
         match (system, self) {
             (System::Unprotected, Self::Overload) => {
-                "our sidecars, with a limit of 100,000 requests under way and no line"
+                "our sidecars, with as many requests under way as one takes at all, 1,024, and no line"
             }
             (System::Unprotected, Self::Amplification) => "nothing; each app tries three times itself",
             (System::Unprotected, _) => "nothing: clients call the backend",

@@ -99,6 +99,12 @@ impl Attempt {
         self.took = Some(took);
     }
 
+    /// It was given up after `took`: an answer would have taken longer.
+    pub fn gave_up(&mut self, took: Duration, now: Instant) {
+        self.endpoint.observe(took, now);
+        self.took = Some(took);
+    }
+
     pub fn end(mut self, ended: Ended, now: Instant) {
         self.close(ended, now);
     }

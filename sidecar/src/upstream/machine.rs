@@ -169,9 +169,8 @@ impl Machine {
         }
         self.settings = Arc::new(settings);
         let policy = policy(&self.settings);
-        let breakers = self.endpoints.values_mut().filter_map(|endpoint| endpoint.breaker.as_mut());
-        for breaker in breakers.chain(self.breaker.as_mut()) {
-            breaker.reconfigure(Arc::clone(&policy), now);
+        for scope in self.scopes() {
+            self.break_on(scope, now, |breaker| breaker.reconfigure(Arc::clone(&policy), now));
         }
         self.rearm(now);
         self.published_if(true)
@@ -199,8 +198,7 @@ impl Machine {
                 changed = true;
             }
         }
-        let scopes: Vec<Scope> = self.endpoints.keys().map(|address| Scope::Endpoint(*address)).collect();
-        for scope in scopes.into_iter().chain([Scope::Service]) {
+        for scope in self.scopes() {
             changed |= self.break_on(scope, now, |breaker| breaker.handle_timeout(now));
         }
         self.published_if(changed)
@@ -334,13 +332,21 @@ impl Machine {
             }
         };
         let Some(breaker) = breaker else { return false };
+        let before = breaker.position();
         if !act(breaker).contains(&Broke::Publish) {
             return false;
         }
         let snapshot = breaker.snapshot();
-        let what = format!("{}: {}", snapshot.position.word(), snapshot.cause());
-        self.happened(scope, what, now);
+        if snapshot.position != before {
+            let what = format!("{}: {}", snapshot.position.word(), snapshot.cause());
+            self.happened(scope, what, now);
+        }
         true
+    }
+
+    /// Of all breakers that there may be.
+    fn scopes(&self) -> Vec<Scope> {
+        self.endpoints.keys().map(|address| Scope::Endpoint(*address)).chain([Scope::Service]).collect()
     }
 
     fn happened(&mut self, scope: Scope, what: String, at: Instant) {

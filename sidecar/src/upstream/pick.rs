@@ -19,20 +19,22 @@ use super::share::Share;
 const DRAWS_MAX: usize = 4;
 
 impl Share {
-    /// Chooses an endpoint that is not among `tried`; those that are left out only where all are.
+    /// Chooses an endpoint that is not among `tried`; those that are left out only where all are, tried or not: one that is not
+    /// fit gets no second attempts because the only fit one has had the first.
     pub fn choose(&self, tried: &[SocketAddr], rng: &mut SmallRng, now: Instant) -> Option<Rc<Endpoint>> {
         let endpoints = self.endpoints();
         if endpoints.is_empty() {
             return None;
         }
         let fit = |e: &Rc<Endpoint>| e.is_fit(now) && !tried.contains(&e.address);
+        let none_is_fit = || !endpoints.iter().any(|e| e.is_fit(now));
         let balancing = self.balancing();
         if balancing == Balancing::RoundRobin {
             let next = self.turn.get();
             self.turn.set(next.wrapping_add(1));
             let in_turn =
                 (0..endpoints.len()).map(|step| &endpoints[next.wrapping_add(step) % endpoints.len()]);
-            let untried = |e: &&Rc<Endpoint>| !tried.contains(&e.address);
+            let untried = |e: &&Rc<Endpoint>| !tried.contains(&e.address) && none_is_fit();
             return in_turn.clone().find(|e| fit(e)).or_else(|| in_turn.clone().find(untried)).map(Rc::clone);
         }
         let cost = |e: &Rc<Endpoint>| match balancing {
@@ -53,6 +55,7 @@ impl Share {
         }
         let cheapest = |a: &&Rc<Endpoint>, b: &&Rc<Endpoint>| cost(a).total_cmp(&cost(b));
         let untried = || endpoints.iter().filter(|e| !tried.contains(&e.address));
-        untried().filter(|e| fit(e)).min_by(cheapest).or_else(|| untried().min_by(cheapest)).map(Rc::clone)
+        let unfit = || untried().filter(|_| none_is_fit()).min_by(cheapest);
+        untried().filter(|e| fit(e)).min_by(cheapest).or_else(unfit).map(Rc::clone)
     }
 }

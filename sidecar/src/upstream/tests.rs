@@ -1,6 +1,7 @@
 //! The machine, the leases, the balance, and the shell: a message in, a snapshot out.
 
 mod leases;
+mod pick;
 mod simulation;
 mod supply;
 

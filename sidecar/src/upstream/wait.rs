@@ -137,8 +137,12 @@ pub struct LastRefusal {
 }
 
 impl Share {
-    /// Takes a permit: an idle one, or else waits for one in the actor's queue where policy has one.
+    /// Takes a permit: an idle one, or else waits for one in the actor's queue where policy has one. None for a request whose
+    /// time is over already.
     pub async fn admit(self: &Rc<Self>, asks: Asks<'_>) -> Result<Permit, NoPermit> {
+        if asks.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(NoPermit::Dropped(Cause::Deadline));
+        }
         match self.upstream.leases.take(self.shard) {
             Take::Taken => Ok(Permit::new(self)),
             Take::TakenAndMoved => {

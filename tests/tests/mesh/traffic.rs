@@ -147,6 +147,22 @@ async fn a_breaker_opens_refuses_and_closes_again_by_real_requests() {
 }
 
 #[tokio::test]
+async fn calls_that_are_never_answered_are_slow_ones() {
+    let breaker = "client: {circuitBreaker: {scope: Service, failureRatio: 0, \
+                   window: {type: Time, duration: 10s, minRequests: 4}, slowCall: {threshold: 100ms, ratio: 0.5}}}";
+    let impatient = "[{timeouts: {request: 200ms}, backendRefs: [{name: web, port: 8080}]}]";
+    let case = Case::start(breaker, impatient).await;
+    wait::until("it opens", async || {
+        let refusal = case.send(Call::get(HOST, "/").plan("hold")).await.refusal();
+        if refusal.label == "breaker_open" { Ok(()) } else { Err(refusal.label) }
+    })
+    .await;
+    let events = case.caller.sidecar.get(port::ADMIN, "/events").await.expect("events");
+    let events = String::from_utf8(events.body.to_vec()).expect("text");
+    assert!(events.contains("took longer than"), "{events}");
+}
+
+#[tokio::test]
 async fn an_endpoint_that_fails_is_left_out_and_others_get_its_requests() {
     let breaker = "client: {circuitBreaker: {consecutiveFailures: 3, open: {initial: 30s, max: 30s}}}";
     let parts = [

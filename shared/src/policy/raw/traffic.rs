@@ -204,7 +204,7 @@ record! {
     Queue {
         /// Requests that wait at most; 0: none waits.
         "maxDepth" max_depth: Int<0, 100_000>,
-        /// How long each waits at most; `250ms` where it is left out.
+        /// How long each waits at most; `1s` where it is left out.
         "maxWait" max_wait: Option<Wait>,
         /// Inside a class; `Deadline` where it is left out.
         "order" order: Option<QueueOrder>,

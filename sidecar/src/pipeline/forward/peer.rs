@@ -73,7 +73,7 @@ pub async fn to_peer(
         Err(failure) => {
             if matches!(failure, Failure::Final(_)) {
                 // It took at least so long, and gave nothing.
-                chosen.attempt.endpoint().observe(now.saturating_duration_since(began_at), now);
+                chosen.attempt.gave_up(now.saturating_duration_since(began_at), now);
             }
             chosen.attempt.end(failure.ended(), now);
             return Err(failure);

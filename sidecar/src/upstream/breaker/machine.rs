@@ -202,7 +202,7 @@ impl Machine {
         }
     }
 
-    fn position(&self) -> Position {
+    pub fn position(&self) -> Position {
         match self.state {
             State::Closed { .. } => Position::Closed,
             State::Open { until } => Position::Open { until },
