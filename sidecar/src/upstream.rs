@@ -164,8 +164,8 @@ pub struct Upstream {
 
 /// Classes that policy may have.
 pub const CLASSES_MAX: usize = 16;
-/// Of one class, on their way to the actor: a class that floods it takes no room from others. 1,024: four times
-/// what waits by default, since a burst may come in one turn of a shard's loop, before the actor on the same thread has its own.
+/// Of one class, on their way to the actor: a class that floods it takes no room from others. 1,024: four times what
+/// waits by default, since a burst may come in one turn of a shard's loop, before the actor on the same thread has its own.
 pub const PENDING_MAX: u32 = 1_024;
 
 impl fmt::Debug for Upstream {
@@ -179,8 +179,8 @@ impl Upstream {
         self.retired.load(Ordering::Relaxed)
     }
 
-    /// Tells the actor. Where its mailbox is full, or it has ended or is being started anew, the event is lost: the next failure tells it
-    /// again, and until then the shard's own view of the endpoint holds.
+    /// Tells the actor. Where its mailbox is full, or it has ended or is being started anew, the event is lost: the next
+    /// failure tells it again, and until then the shard's own view of the endpoint holds.
     pub fn tell<M>(&self, message: M)
     where
         M: Message<Result = ()> + Send + 'static,

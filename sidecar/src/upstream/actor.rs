@@ -25,9 +25,9 @@ use super::{Key, Upstream, breaker, budget};
 
 /// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
 /// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
-/// [`Configure`], [`Retire`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`super::mailbox::CAPACITY`]. On full: the sender goes on with what
-/// it knows; who asks is refused. On restart: a new one resumes from the last snapshot, incarnation + 1, and the shards'
-/// digests; who waited asks again.
+/// [`Configure`], [`Retire`]. Publishes: [`super::Snapshot`], [`View`]. Capacity: [`super::mailbox::CAPACITY`]. On full: the
+/// sender goes on with what it knows; who asks is refused. On restart: a new one resumes from the last snapshot,
+/// incarnation + 1, and the shards' digests; who waited asks again.
 pub struct UpstreamActor {
     upstream: Arc<Upstream>,
     machine: Machine,

@@ -27,15 +27,17 @@ impl Share {
             return None;
         }
         let fit = |e: &Rc<Endpoint>| e.is_fit(now) && !tried.contains(&e.address);
-        let none_is_fit = || !endpoints.iter().any(|e| e.is_fit(now));
         let balancing = self.balancing();
         if balancing == Balancing::RoundRobin {
             let next = self.turn.get();
             self.turn.set(next.wrapping_add(1));
             let in_turn =
                 (0..endpoints.len()).map(|step| &endpoints[next.wrapping_add(step) % endpoints.len()]);
-            let untried = |e: &&Rc<Endpoint>| !tried.contains(&e.address) && none_is_fit();
-            return in_turn.clone().find(|e| fit(e)).or_else(|| in_turn.clone().find(untried)).map(Rc::clone);
+            return match in_turn.clone().find(|e| fit(e)) {
+                None if endpoints.iter().any(|e| e.is_fit(now)) => None,
+                None => in_turn.clone().find(|e| !tried.contains(&e.address)).map(Rc::clone),
+                Some(endpoint) => Some(Rc::clone(endpoint)),
+            };
         }
         let cost = |e: &Rc<Endpoint>| match balancing {
             Balancing::LeastRequest => f64::from(e.in_flight()),
@@ -55,7 +57,10 @@ impl Share {
         }
         let cheapest = |a: &&Rc<Endpoint>, b: &&Rc<Endpoint>| cost(a).total_cmp(&cost(b));
         let untried = || endpoints.iter().filter(|e| !tried.contains(&e.address));
-        let unfit = || untried().filter(|_| none_is_fit()).min_by(cheapest);
-        untried().filter(|e| fit(e)).min_by(cheapest).or_else(unfit).map(Rc::clone)
+        match untried().filter(|e| fit(e)).min_by(cheapest) {
+            None if endpoints.iter().any(|e| e.is_fit(now)) => None,
+            None => untried().min_by(cheapest).map(Rc::clone),
+            Some(endpoint) => Some(Rc::clone(endpoint)),
+        }
     }
 }

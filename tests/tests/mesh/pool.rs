@@ -3,7 +3,7 @@
 use outrider_tests::app::{PLAN, Speaks};
 use outrider_tests::call::Call;
 use outrider_tests::loopback::port;
-use outrider_tests::mesh::Mesh;
+use outrider_tests::mesh::{Mesh, Pod};
 use outrider_tests::process::Signal;
 use outrider_tests::{policy, wait};
 
@@ -43,14 +43,20 @@ async fn a_peer_that_hangs_is_given_up_and_others_get_what_comes() {
     }
 }
 
-#[tokio::test]
-async fn what_is_long_has_connections_of_its_own() {
+/// A caller, and a service whose app speaks HTTP/2.
+async fn over_http2() -> (Mesh, Pod, Pod) {
     let documents =
         policy::documents(&[policy::OPEN, &policy::http("caller", 8080), &policy::http2("web", 8080)]);
     let mesh = Mesh::start(&documents).await;
     let caller = mesh.pod("caller").start().await;
     let web = mesh.pod("web").app(port::APP, Speaks::Http2).start().await;
     caller.sidecar.sees("test/web", 1).await;
+    (mesh, caller, web)
+}
+
+#[tokio::test]
+async fn what_is_long_has_connections_of_its_own() {
+    let (_mesh, caller, web) = over_http2().await;
     let connections = || async {
         let view = caller.sidecar.upstream_view("test/web").await.unwrap();
         view["endpoints"][0]["connections"].as_u64().unwrap()
@@ -72,12 +78,7 @@ async fn what_is_long_has_connections_of_its_own() {
 
 #[tokio::test]
 async fn a_connection_that_its_server_winds_down_costs_no_request() {
-    let documents =
-        policy::documents(&[policy::OPEN, &policy::http("caller", 8080), &policy::http2("web", 8080)]);
-    let mesh = Mesh::start(&documents).await;
-    let caller = mesh.pod("caller").start().await;
-    let web = mesh.pod("web").app(port::APP, Speaks::Http2).start().await;
-    caller.sidecar.sees("test/web", 1).await;
+    let (_mesh, caller, web) = over_http2().await;
     // What is held keeps the connection open, which takes nothing else after its GOAWAY.
     let held = tokio::spawn(Call::get(HOST, "/").header(PLAN, "goaway,hold").send(caller.outbound()));
     wait::until("it is held", || async {

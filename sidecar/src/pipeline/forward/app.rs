@@ -104,7 +104,7 @@ pub async fn to_app(
         let patience = Patience { share: &app.share, upload: upload.clone(), sent_at, at };
         let attempt = while_uploading(&mut permit, upload, &patience, attempt);
         let answered = within(std::pin::pin!(attempt), deadline.as_ref()).await;
-        patience.is_over();
+        patience.end();
         answered
     };
     // What it took to upload says nothing of the app.
@@ -153,7 +153,7 @@ struct Patience<'a> {
 
 impl Patience<'_> {
     /// Nothing is to be learned of the app any more.
-    fn is_over(&self) {
+    fn end(&self) {
         self.at.set(None);
     }
 }
@@ -192,7 +192,7 @@ async fn while_uploading(
                 permit.streams();
                 if !permit.is_held() {
                     // What it took to upload says nothing of the app.
-                    patience.is_over();
+                    patience.end();
                 }
             }
             timer.as_mut().reset((Instant::now() + UPLOAD_MAX).into());
