@@ -121,6 +121,9 @@ async fn an_app_that_says_not_serving_over_grpc_is_left_out_and_comes_back() {
     let two = Two::start(&format!("grpc: {{service: shop.Web}}, {OFTEN}"), Speaks::Http2, &[]).await;
     two.apps[0].plan(SERVING);
     two.apps[1].plan(NOT_SERVING);
+    // Until a check has said so, the second one may get nothing merely because it was slower.
+    two.ask().await;
+    two.counts("unwell", 2.0).await;
     two.second_is_left_out().await;
     two.apps[1].plan(SERVING);
     two.second_is_used().await;
