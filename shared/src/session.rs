@@ -239,7 +239,7 @@ pub struct LimitView {
     pub is_learning: bool,
 }
 
-/// `depth` is `admitted` less `dispatched`, `shed` and `cancelled`.
+/// `depth` is `admitted` less `dispatched` less `shed`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueueView {
@@ -248,8 +248,9 @@ pub struct QueueView {
     pub oldest_ms: Option<u64>,
     pub admitted: u64,
     pub dispatched: u64,
-    /// Had a place, and were dropped.
+    /// Had a place, and left it without a permit.
     pub shed: u64,
+    /// Of them, those whose caller went away.
     pub cancelled: u64,
     /// Never had a place.
     pub refused: u64,

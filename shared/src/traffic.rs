@@ -81,13 +81,17 @@ pub struct SlowCall {
     pub ratio: f64,
 }
 
-/// What counts as a failure beside timeouts and resets. A client that went away never does, nor what the far side shed.
+/// What counts as a failure, beside connections that could not be had. A client that went away never does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FailureWhen {
     pub http: Vec<StatusRange>,
     /// Codes of gRPC, from 0 to 16.
     pub grpc: Vec<u8>,
+    /// No answer within the attempt's or the request's time.
+    pub timeouts: bool,
+    /// Streams that ended before the answer did.
+    pub resets: bool,
     /// Whether what the far sidecar refused on purpose (its limit, its queue) counts too.
     pub shed: bool,
 }
@@ -276,9 +280,10 @@ impl Default for Breaker {
 }
 
 impl Default for FailureWhen {
-    /// Gateway errors, and of gRPC UNAVAILABLE and `DEADLINE_EXCEEDED`.
+    /// Gateway errors, of gRPC UNAVAILABLE and `DEADLINE_EXCEEDED`, timeouts and resets.
     fn default() -> Self {
-        Self { http: vec![StatusRange { from: 502, to: 504 }], grpc: vec![14, 4], shed: false }
+        let http = vec![StatusRange { from: 502, to: 504 }];
+        Self { http, grpc: vec![14, 4], timeouts: true, resets: true, shed: false }
     }
 }
 

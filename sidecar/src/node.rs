@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr};
 use actix_rt::{Arbiter, ArbiterHandle};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::session::Report;
@@ -27,7 +26,8 @@ use crate::stats::{Counter, ShardRecorder, StatsRegistry};
 use crate::telemetry::{TracePolicy, Tracer, TracerIdentity};
 use crate::upstream::UpstreamMap;
 use crate::upstream::events::Events;
-use crate::upstream::supervisor::{Directory, Supervisor};
+use crate::upstream::mailbox::ActorTotals;
+use crate::upstream::supervisor::{Directory, Supervisor, SupervisorHandle};
 use crate::{admin, health, overload, probe, view};
 
 /// How often a drain looks at what is still open.
@@ -67,7 +67,9 @@ pub struct Node {
     pub certificates: Certificates,
     pub edge_tls: ArcSwap<TlsByPort>,
     pub upstreams: Arc<ArcSwap<UpstreamMap>>,
-    pub supervisor: Addr<Supervisor>,
+    pub supervisor: SupervisorHandle,
+    /// Of the upstreams' actors.
+    pub actors: Arc<ActorTotals>,
     pub stats: Arc<StatsRegistry>,
     /// Connections closed at once, since their address had as many as it may have.
     pub refused_by_address: Arc<Counter>,
@@ -144,8 +146,8 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
     let events = Arc::new(Events::default());
     let arbiters: Vec<_> = (0..config.shards).map(|_| Arbiter::new().handle()).collect();
     let cap = config.concurrency_limit;
-    let supervisor =
-        Supervisor::new(Arc::clone(&upstreams), arbiters.clone(), cap, Arc::clone(&events)).start();
+    let supervisor = Supervisor::new(Arc::clone(&upstreams), arbiters.clone(), cap, Arc::clone(&events));
+    let actors = supervisor.totals();
     let boot = format!("{:032x}", rand::random::<u128>());
     let identity = TracerIdentity {
         service: config.service.name().to_owned(),
@@ -162,7 +164,8 @@ fn assemble(config: Config) -> anyhow::Result<(Rc<Effects>, mpsc::Receiver<()>)>
         certificates: Certificates::load(&config.edge_certificates)?,
         edge_tls: ArcSwap::default(),
         upstreams,
-        supervisor,
+        supervisor: supervisor.start(),
+        actors,
         stats: StatsRegistry::new(),
         refused_by_address: Arc::default(),
         kept_bodies: Arc::new(Room::new(overload::memory_bytes(config.memory_limit))),
@@ -293,8 +296,10 @@ impl session::Effects for Effects {
         // The directory first: a table that names a service must find it there.
         let directory =
             Directory { services: snapshot.directory.clone(), app: snapshot.local.traffic.clone() };
-        if let Err(error) = self.node.supervisor.try_send(directory) {
-            return Err(vec![format!("the upstreams' supervisor takes no directory: {error}")]);
+        if self.node.supervisor.try_send(directory).is_err() {
+            return Err(vec![
+                "the upstreams' supervisor is too busy to take the directory, or has ended".to_owned(),
+            ]);
         }
         let tracing = TracePolicy::new(&snapshot.tracing, self.node.tracer.exporting());
         self.node.published.store(Some(Arc::new(Published { table, tracing })));

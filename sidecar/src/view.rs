@@ -16,12 +16,13 @@ use outrider_shared::traffic::ConcurrencyAlgorithm;
 use crate::drain;
 use crate::node::Node;
 use crate::session::SessionStatus;
-use crate::stats::{DetectedTotals, EndpointTotals, HistogramTotals, UpstreamTotals};
+use crate::stats::{DetectedTotals, EndpointTotals, HistogramTotals, Side, UpstreamTotals};
 use crate::telemetry::metrics::{ActorCounts, MailboxTotals, Scrape, Session, SnapshotInForce};
 use crate::upstream::actor::View;
 use crate::upstream::breaker::{self, Position};
 use crate::upstream::concurrency::Phase;
 use crate::upstream::mailbox::{self, Mailbox};
+use crate::upstream::supervisor;
 use crate::upstream::{EndpointState, Health, Key, Upstream};
 
 /// The boot's counters, and how it stands.
@@ -53,7 +54,7 @@ pub fn scrape(node: &Node, session: &SessionStatus) -> Scrape {
     let staleness = if session.connected { Duration::ZERO } else { Duration::from_millis(session.since_ms) };
     let snapshot = node.snapshot.load();
     let upstream_views = upstreams(node);
-    let restarts = upstream_views.iter().map(|view| view.incarnation).sum();
+    let (restarts, mailbox_full) = (&node.actors.restarts, &node.actors.refused);
     Scrape {
         service: node.name.clone(),
         shards: node.stats.shard_totals(),
@@ -62,7 +63,15 @@ pub fn scrape(node: &Node, session: &SessionStatus) -> Scrape {
         refused_by_address: node.refused_by_address.get(),
         kept: node.kept_bodies.view(),
         upstream_views,
-        actors: vec![ActorCounts { actor: "upstream", restarts, mailbox_full: mailbox_full(node) }],
+        actors: vec![
+            ActorCounts {
+                actor: "upstream",
+                restarts: restarts.load(Ordering::Relaxed),
+                mailbox_full: mailbox_full.load(Ordering::Relaxed),
+            },
+            // It is never started anew.
+            ActorCounts { actor: "supervisor", restarts: 0, mailbox_full: node.supervisor.mailbox.refused() },
+        ],
         mailboxes: mailboxes(node),
         leaf: node.tls.load().as_ref().map(|tls| tls.material.view()),
         edge_certificates: node.certificates.view(),
@@ -106,24 +115,26 @@ fn detected_of(upstream: &str, all: &[DetectedTotals]) -> Vec<DetectedView> {
         .collect()
 }
 
-/// Events that found an actor's mailbox full.
-fn mailbox_full(node: &Node) -> u64 {
-    node.upstreams.load().values().map(|upstream| upstream.mailbox.refused()).sum()
-}
-
-/// In the order in which they began, so that one which is shown stays shown.
+/// The supervisor's, and the upstreams' in the order in which they began, so that one which is shown stays shown.
 fn mailboxes(node: &Node) -> Vec<MailboxTotals> {
     let map = node.upstreams.load();
     let mut upstreams: Vec<_> = map.values().collect();
     upstreams.sort_by_key(|upstream| upstream.mailbox.latency().sequence());
-    let of = |upstream: &Arc<Upstream>| MailboxTotals {
-        side: upstream.key.side(),
-        name: upstream.key.to_string(),
-        capacity: mailbox::CAPACITY as u64,
-        depth: upstream.mailbox.depth(),
-        latency: HistogramTotals::of(upstream.mailbox.latency()),
+    let of = |upstream: &Arc<Upstream>| {
+        let key = Some((upstream.key.side(), upstream.key.to_string()));
+        mailbox_totals(&upstream.mailbox, mailbox::CAPACITY, key)
     };
-    upstreams.into_iter().map(of).collect()
+    let supervisor = mailbox_totals(&node.supervisor.mailbox, supervisor::MAILBOX_MAX, None);
+    std::iter::once(supervisor).chain(upstreams.into_iter().map(of)).collect()
+}
+
+fn mailbox_totals(mailbox: &Mailbox, capacity: usize, upstream: Option<(Side, String)>) -> MailboxTotals {
+    MailboxTotals {
+        upstream,
+        capacity: capacity as u64,
+        depth: mailbox.depth(),
+        latency: HistogramTotals::of(mailbox.latency()),
+    }
 }
 
 fn mailbox_view(mailbox: &Mailbox) -> MailboxView {
@@ -257,7 +268,7 @@ fn actor_view(view: &View, now: Instant) -> ActorView {
             oldest_ms: queue.oldest.map(|oldest| ms(oldest + since)),
             admitted: queue.counters.admitted,
             dispatched: queue.counters.dispatched,
-            shed: queue.counters.shed.total(),
+            shed: queue.counters.shed.total() + queue.counters.cancelled,
             cancelled: queue.counters.cancelled,
             refused: queue.counters.refused.total(),
             classes: queue.classes.iter().map(|of| waiting(&of.name, of.depth, of.oldest)).collect(),

@@ -108,6 +108,7 @@ fn the_shops_traffic_policy_and_retries_reach_the_model() {
     assert_eq!((client.retry_budget.percent, client.retry_budget.rate_min_count), (20, 3));
     assert_eq!(client.breaker.consecutive_failures, Some(7));
     assert_eq!(client.breaker.failure_when.grpc, [14, 13, 4]);
+    assert!(client.breaker.failure_when.timeouts && client.breaker.failure_when.resets);
     assert_eq!(client.breaker.failure_when.http, [StatusRange { from: 500, to: 599 }]);
     assert_eq!(client.breaker.open_max.get(), Duration::from_mins(1));
     assert_eq!(

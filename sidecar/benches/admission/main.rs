@@ -22,7 +22,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::Actor as _;
 use actix_rt::Arbiter;
 use arc_swap::ArcSwap;
 use outrider_shared::ServiceId;

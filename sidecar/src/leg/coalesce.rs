@@ -7,6 +7,9 @@
 //!
 //! A forgotten write would hang the connection, and an ignored error would lose data, hence the two rules: every poll of
 //! a connection ends in `turn`, and an error is kept and returned to `h2` by its next call.
+//!
+//! A connection that gathers much does so in a buffer that all connections of its thread pass on to each other: each drains it
+//! in its turn, so that one, which is there already, is enough, and an idle connection holds none.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -14,14 +17,64 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Past this many gathered bytes a write goes through at once, so a peer that does not read stops `h2` as if it wrote
 /// itself. 64 KiB: four full TLS records.
 const GATHERED_BYTES_MAX: usize = 64 << 10;
-/// A drained buffer larger than this is given back. 4 KiB: two small answers; an idle connection should hold no more.
+/// A drained buffer larger than this is passed on. 4 KiB: two small answers; an idle connection should hold no more.
 const KEPT_BYTES_MAX: usize = 4 << 10;
+/// The largest that waits for the next connection: all that may be gathered, and the write that went past it.
+const SPARE_BYTES_MAX: usize = 2 * GATHERED_BYTES_MAX;
+
+thread_local! {
+    /// What the last connection that gathered much has left. At most [`SPARE_BYTES_MAX`] a thread.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Bytes that wait to be written.
+#[derive(Default)]
+struct Gathered {
+    bytes: Vec<u8>,
+    /// Of them, how many have been.
+    written: usize,
+}
+
+impl Gathered {
+    fn waiting(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    fn add(&mut self, more: &[u8]) {
+        if self.bytes.capacity() - self.bytes.len() < more.len() {
+            let spare = SPARE.take();
+            if spare.capacity() > self.bytes.capacity() {
+                let small = std::mem::replace(&mut self.bytes, spare);
+                self.bytes.extend_from_slice(&small[self.written..]);
+                self.written = 0;
+            } else {
+                SPARE.set(spare);
+            }
+        }
+        self.bytes.extend_from_slice(more);
+    }
+
+    /// All of them have been written.
+    fn clear(&mut self) {
+        self.written = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() <= KEPT_BYTES_MAX {
+            return;
+        }
+        let large = std::mem::take(&mut self.bytes);
+        let spare = SPARE.take();
+        SPARE.set(if spare.capacity() < large.capacity() && large.capacity() <= SPARE_BYTES_MAX {
+            large
+        } else {
+            spare
+        });
+    }
+}
 
 /// How a connection broke.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +92,7 @@ pub enum Broken {
 
 struct Inner<T> {
     io: RefCell<T>,
-    gathered: RefCell<BytesMut>,
+    gathered: RefCell<Gathered>,
     failed: Cell<Option<io::ErrorKind>>,
 }
 
@@ -76,18 +129,14 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
     fn poll_drain_unkept(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut io = self.io.borrow_mut();
         let mut gathered = self.gathered.borrow_mut();
-        while !gathered.is_empty() {
-            let written = ready!(Pin::new(&mut *io).poll_write(cx, &gathered))?;
+        while !gathered.waiting().is_empty() {
+            let written = ready!(Pin::new(&mut *io).poll_write(cx, gathered.waiting()))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            gathered.advance(written);
+            gathered.written += written;
         }
-        if gathered.capacity() > KEPT_BYTES_MAX {
-            *gathered = BytesMut::new();
-        } else {
-            gathered.clear();
-        }
+        gathered.clear();
         Pin::new(&mut *io).poll_flush(cx)
     }
 }
@@ -96,7 +145,7 @@ impl<T: AsyncWrite + Unpin> Flusher<T> {
     /// Ends a poll of the connection: writes what was gathered, or, where `others` may add to it in this round of the
     /// executor, asks to be polled once more after them. Ready with an error only.
     pub fn turn(&mut self, others: bool, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.inner.gathered.borrow().is_empty() {
+        if self.inner.gathered.borrow().waiting().is_empty() {
             self.waited = false;
             return Poll::Pending;
         }
@@ -131,10 +180,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Coalescing<T> {
         if let Some(kind) = self.0.failed.get() {
             return Poll::Ready(Err(kind.into()));
         }
-        if self.0.gathered.borrow().len() >= GATHERED_BYTES_MAX {
+        if self.0.gathered.borrow().waiting().len() >= GATHERED_BYTES_MAX {
             ready!(self.0.poll_drain(cx))?;
         }
-        self.0.gathered.borrow_mut().extend_from_slice(buf);
+        self.0.gathered.borrow_mut().add(buf);
         Poll::Ready(Ok(buf.len()))
     }
 

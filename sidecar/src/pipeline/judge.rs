@@ -104,27 +104,19 @@ fn mapped(status: StatusCode) -> Option<u8> {
 /// What an attempt says about the endpoint that got it. A client that went away never counts; what the far side did not
 /// take on purpose counts only where policy says so.
 pub fn outcome(when: &FailureWhen, ended: &Ended) -> Outcome {
+    let if_listed = |listed| if listed { Outcome::Failure } else { Outcome::Ignored };
     match ended {
         Ended::ClientLeft => Outcome::Ignored,
-        Ended::Declined | Ended::Answered(Answered { by: By::Shed, .. }) => {
-            if when.shed {
-                Outcome::Failure
-            } else {
-                Outcome::Ignored
-            }
-        }
+        Ended::Declined | Ended::Answered(Answered { by: By::Shed, .. }) => if_listed(when.shed),
         Ended::Answered(answered) => {
             let status = answered.status.as_u16();
             let by_status = when.http.iter().any(|range| (range.from..=range.to).contains(&status));
             let by_code = answered.grpc.is_some_and(|code| when.grpc.contains(&code));
             if by_status || by_code { Outcome::Failure } else { Outcome::Success }
         }
-        Ended::ConnectFailed
-        | Ended::ConnectTimedOut
-        | Ended::Reset
-        | Ended::BrokeOff
-        | Ended::AttemptTimedOut
-        | Ended::RequestTimedOut => Outcome::Failure,
+        Ended::Reset | Ended::BrokeOff => if_listed(when.resets),
+        Ended::AttemptTimedOut | Ended::RequestTimedOut => if_listed(when.timeouts),
+        Ended::ConnectFailed | Ended::ConnectTimedOut => Outcome::Failure,
     }
 }
 

@@ -82,12 +82,11 @@ pub struct ActorCounts {
     pub mailbox_full: u64,
 }
 
-/// The mailbox of an upstream's actor.
+/// The mailbox of one actor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MailboxTotals {
-    pub side: Side,
-    /// The upstream's.
-    pub name: String,
+    /// `None`: the supervisor's.
+    pub upstream: Option<(Side, String)>,
     pub capacity: u64,
     pub depth: u64,
     /// How long messages lay in it.

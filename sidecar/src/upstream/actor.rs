@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, ActorContext as _, AsyncContext, Context, Message, Recipient, SpawnHandle};
+use actix::{Actor, ActorContext as _, AsyncContext, Context, Message, SpawnHandle};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -18,6 +18,7 @@ use super::machine::{Input, Machine, Output};
 use super::mailbox::Hears;
 use super::queue::View as QueueView;
 use super::settings::Settings;
+use super::supervisor::SupervisorHandle;
 use super::supply::Supply;
 use super::tokens::AskTokens;
 use super::wait::{Answer, Ask, Cancelled, Grant, Returned};
@@ -84,7 +85,7 @@ impl Message for Crashed {
 /// Notices an unwind through the actor: actix drops an actor that panicked, and tells nobody.
 struct Guard {
     upstream: Arc<Upstream>,
-    supervisor: Recipient<Crashed>,
+    supervisor: SupervisorHandle,
     about: &'static str,
 }
 
@@ -96,9 +97,7 @@ impl Drop for Guard {
         // Nobody waits with it any more; until there is another, idle permits are for whoever comes.
         self.upstream.leases.flow();
         let crashed = Crashed { key: self.upstream.key.clone(), about: self.about };
-        if let Err(error) = self.supervisor.try_send(crashed) {
-            tracing::error!(upstream = %self.upstream.key, %error, "nobody will restart this upstream's actor");
-        }
+        self.supervisor.tell_of_crash(crashed);
     }
 }
 
@@ -107,7 +106,7 @@ impl UpstreamActor {
     pub fn new(
         upstream: Arc<Upstream>,
         machine: Machine,
-        supervisor: Recipient<Crashed>,
+        supervisor: SupervisorHandle,
         events: Arc<Events>,
     ) -> Self {
         let (snapshot, now) = (upstream.snapshot.load(), Instant::now());

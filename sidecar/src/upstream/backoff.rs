@@ -1,6 +1,7 @@
 //! How long a retry waits: full jitter below a ceiling that doubles, or what the far side asked for.
 //!
-//! Full jitter (a wait anywhere between nothing and the ceiling) spreads retries of requests that failed in one moment
+//! Full jitter (a wait anywhere between nothing and the ceiling, or above what is asked for: Gateway API's `backoff` is the least
+//! wait) spreads retries of requests that failed in one moment
 //! better than any narrower one, at the least total of attempts (Brooker, "Exponential Backoff And Jitter"). It is not the
 //! session's backoff, which never tries again at once. Pure: time and the random number are arguments.
 
@@ -8,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use actix_http::header::HttpDate;
 use http::HeaderMap;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, RETRY_AFTER};
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,10 @@ mod tests;
 /// The ceiling doubles up to so many times policy's first. 10, as Envoy: later retries of one request are for a backend
 /// that restarts, and whoever waits is still there.
 const CEILING_MAX: u32 = 10;
+
+/// Of a request without a deadline, what the far side may ask for. 30 s: a client that has not said how long it waits holds its
+/// connection and its body so long, and no longer on another's word.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 
 /// Why a request is not sent again although it may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +53,8 @@ pub fn wait(before: &Before, unit: f64) -> Result<Duration, TooLate> {
     let doublings = before.retry.saturating_sub(1).min(u32::BITS - 1);
     let ceiling = before.first.saturating_mul((1 << doublings).min(CEILING_MAX));
     let drawn = ceiling.mul_f64(unit.clamp(0.0, 1.0));
-    let left = before.left.unwrap_or(Duration::MAX);
+    let left =
+        before.left.unwrap_or_else(|| RETRY_AFTER_MAX.max(before.first.saturating_mul(CEILING_MAX * 2)));
     match before.retry_after {
         None if drawn < left => Ok(drawn),
         None => Err(TooLate::Backoff { wait: drawn, left }),
@@ -58,14 +64,15 @@ pub fn wait(before: &Before, unit: f64) -> Result<Duration, TooLate> {
     }
 }
 
-/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, of which one that is over means at once. `None`: there is none that
-/// can be read.
+/// `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, of which one that is over means at once. A date is by the clock of
+/// whoever wrote it, which the answer's `Date` tells; `now` is for answers without one. `None`: there is none that can be read.
 pub fn retry_after(fields: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = fields.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than a number holds are a time that no deadline reaches.
         return Some(value.parse().map_or(Duration::MAX, Duration::from_secs));
     }
-    let date: HttpDate = value.parse().ok()?;
-    Some(SystemTime::from(date).duration_since(now).unwrap_or(Duration::ZERO))
+    let date = |text: &str| text.trim().parse::<HttpDate>().ok().map(SystemTime::from);
+    let written = fields.get(DATE).and_then(|value| value.to_str().ok()).and_then(date).unwrap_or(now);
+    Some(date(value)?.duration_since(written).unwrap_or(Duration::ZERO))
 }

@@ -22,7 +22,10 @@ use super::{EndpointState, Health, Snapshot};
 const EJECTION_FIRST: Duration = Duration::from_secs(1);
 /// Longest ejection. 30 s: what Envoy begins with; a registry that works has withdrawn the endpoint long before.
 const EJECTION_MAX: Duration = Duration::from_secs(30);
-/// Events that wait to be taken. 64: the shell takes them after each input, and one input changes few endpoints.
+/// An ejection is up to this share shorter, by chance: callers that lost an endpoint in one moment do not all come back in one.
+const EJECTION_JITTER: f64 = 0.2;
+/// Events that wait to be taken. 64: the shell takes them after each input, and one input seldom changes more endpoints; of more
+/// than that the last says how many there were.
 const EVENTS_MAX: usize = 64;
 
 /// What happened.
@@ -81,6 +84,8 @@ pub struct Machine {
     breaker: Option<breaker::Machine>,
     decision: Decision<SocketAddr, String>,
     events: Vec<Event>,
+    /// Beyond [`EVENTS_MAX`].
+    events_lost: u32,
 }
 
 impl Machine {
@@ -114,6 +119,7 @@ impl Machine {
             endpoints,
             decision: Decision { mode: Mode::Ordinary, unfit: Vec::new() },
             events: Vec::new(),
+            events_lost: 0,
         };
         machine.rearm(now);
         machine.decide();
@@ -127,12 +133,12 @@ impl Machine {
         Self::resume(&Snapshot { generation, incarnation, ..last.clone() }, now)
     }
 
-    /// `unit` is uniform in [0, 1), for the jitter of a breaker that opens.
+    /// `unit` is uniform in [0, 1), for the jitter of a breaker that opens, and of an ejection.
     pub fn handle(&mut self, input: Input, unit: f64, now: Instant) -> Output {
         let changed = match input {
             Input::Directory { identity, endpoints } => self.replace(identity, endpoints, now),
-            Input::ConnectFailed { address, cause } => self.eject(address, cause, now),
-            Input::Connected { address } => self.restore(address),
+            Input::ConnectFailed { address, cause } => self.eject(address, cause, unit, now),
+            Input::Connected { address } => self.restore(address, now),
             Input::Outcomes { scope, outcomes } => {
                 let input = breaker::Input::Outcomes(outcomes);
                 self.break_on(scope, now, |breaker| breaker.handle(input, unit, now))
@@ -143,7 +149,7 @@ impl Machine {
             }
             Input::Checked { address, failed } => self.checked(address, failed, now),
         };
-        self.published_if(changed)
+        self.published_if(changed, now)
     }
 
     /// A shard has a request for a half-open breaker. Where there is none, it may go.
@@ -159,7 +165,7 @@ impl Machine {
             }
             outputs
         });
-        (gate, self.published_if(changed))
+        (gate, self.published_if(changed, now))
     }
 
     /// Other settings hold from now on; what they still mean stays.
@@ -173,7 +179,7 @@ impl Machine {
             self.break_on(scope, now, |breaker| breaker.reconfigure(Arc::clone(&policy), now));
         }
         self.rearm(now);
-        self.published_if(true)
+        self.published_if(true, now)
     }
 
     /// When [`Machine::handle_timeout`] is due.
@@ -189,19 +195,24 @@ impl Machine {
 
     /// Ends ejections and waits of breakers whose time is over. Early and repeated calls are harmless.
     pub fn handle_timeout(&mut self, now: Instant) -> Output {
-        let mut changed = false;
-        for endpoint in self.endpoints.values_mut() {
+        let mut tried = Vec::new();
+        for (&address, endpoint) in &mut self.endpoints {
             if let Health::Ejected { until, cause } = &endpoint.connect
                 && *until <= now
             {
                 endpoint.connect = Health::Trial { cause: cause.clone() };
-                changed = true;
+                tried.push(address);
             }
+        }
+        let mut changed = !tried.is_empty();
+        for address in tried {
+            let what = "no longer left out: the next connection to it decides".to_owned();
+            self.happened(Scope::Endpoint(address), what, now);
         }
         for scope in self.scopes() {
             changed |= self.break_on(scope, now, |breaker| breaker.handle_timeout(now));
         }
-        self.published_if(changed)
+        self.published_if(changed, now)
     }
 
     /// What shards read.
@@ -227,7 +238,12 @@ impl Machine {
 
     /// What happened since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.events)
+        let mut events = std::mem::take(&mut self.events);
+        let lost = std::mem::take(&mut self.events_lost);
+        if let Some(last) = events.last().map(|last| last.at).filter(|_| lost > 0) {
+            events.push(Event { at: last, scope: Scope::Service, what: format!("and {lost} changes more") });
+        }
+        events
     }
 
     /// How a breaker stands.
@@ -286,12 +302,13 @@ impl Machine {
         arm(&mut self.breaker, by_service);
     }
 
-    fn eject(&mut self, address: SocketAddr, cause: String, now: Instant) -> bool {
+    fn eject(&mut self, address: SocketAddr, cause: String, unit: f64, now: Instant) -> bool {
         let Some(endpoint) = self.endpoints.get_mut(&address) else { return false };
         if matches!(endpoint.connect, Health::Ejected { .. }) {
             return false;
         }
-        let time = EJECTION_FIRST.saturating_mul(1 << endpoint.ejections.min(5)).min(EJECTION_MAX);
+        let longest = EJECTION_FIRST.saturating_mul(1 << endpoint.ejections.min(5)).min(EJECTION_MAX);
+        let time = longest.mul_f64(1.0 - EJECTION_JITTER * unit);
         endpoint.ejections = endpoint.ejections.saturating_add(1);
         let what = format!("left out for {time:?}: {cause}");
         endpoint.connect = Health::Ejected { until: now + time, cause };
@@ -299,11 +316,14 @@ impl Machine {
         true
     }
 
-    fn restore(&mut self, address: SocketAddr) -> bool {
+    fn restore(&mut self, address: SocketAddr, now: Instant) -> bool {
         let Some(endpoint) = self.endpoints.get_mut(&address) else { return false };
         let was_healthy = endpoint.connect == Health::Healthy;
         endpoint.connect = Health::Healthy;
         endpoint.ejections = 0;
+        if !was_healthy {
+            self.happened(Scope::Endpoint(address), "can be connected to again".to_owned(), now);
+        }
         !was_healthy
     }
 
@@ -352,6 +372,8 @@ impl Machine {
     fn happened(&mut self, scope: Scope, what: String, at: Instant) {
         if self.events.len() < EVENTS_MAX {
             self.events.push(Event { at, scope, what });
+        } else {
+            self.events_lost = self.events_lost.saturating_add(1);
         }
     }
 
@@ -370,9 +392,20 @@ impl Machine {
         self.decision = ejection::decide(&endpoints, reasons, self.settings.client.breaker.ejected_max);
     }
 
-    fn published_if(&mut self, changed: bool) -> Output {
+    fn published_if(&mut self, changed: bool, now: Instant) -> Output {
         if changed {
+            let before = self.decision.mode;
             self.decide();
+            match (before, self.decision.mode) {
+                (Mode::Ordinary, panic @ Mode::Panic { .. }) => {
+                    self.happened(Scope::Service, panic.to_string(), now);
+                }
+                (Mode::Panic { .. }, Mode::Ordinary) => {
+                    let what = "few enough endpoints have a reason to be left out: they are again".to_owned();
+                    self.happened(Scope::Service, what, now);
+                }
+                (Mode::Ordinary, Mode::Ordinary) | (Mode::Panic { .. }, Mode::Panic { .. }) => {}
+            }
             self.generation += 1;
             return Output::Publish;
         }

@@ -1,5 +1,4 @@
-//! The mailbox of an upstream's actor, as those see it who look from outside: how many messages lie in it, and how long they
-//! lay there.
+//! The mailbox of an actor, as those see it who look from outside: how many messages lie in it, and how long they lay there.
 //!
 //! Every message goes in a [`Letter`], which is counted until it is opened or dropped: in a mailbox that was full, or was that
 //! of an actor that crashed. So the depth comes back to 0 whatever happens. An ordinary request sends no message and touches
@@ -10,18 +9,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use actix::{Context, Handler, Message, MessageResult};
+use actix::{Actor, Handler, Message, MessageResult};
 
 use super::actor::UpstreamActor;
+use super::supervisor::Supervisor;
 use super::{CLASSES_MAX, PENDING_MAX};
 use crate::stats::LatencyHistogram;
 
-/// Messages that wait: what every class may have asked for, and as many facts as an upstream's permits can cause at once.
+/// Messages that wait for an upstream's actor: what every class may have asked for, and as many facts as an upstream's permits can
+/// cause at once.
 pub const CAPACITY: usize = CLASSES_MAX * PENDING_MAX as usize + 2_048;
 
-/// Of all incarnations of one upstream's actor.
+/// What happened to the actors of all upstreams, those included that are in use no more.
+#[derive(Debug, Default)]
+pub struct ActorTotals {
+    /// Actors that were started anew.
+    pub restarts: AtomicU64,
+    /// Messages that were not taken.
+    pub refused: AtomicU64,
+}
+
+/// Of all incarnations of one actor.
 #[derive(Debug, Default)]
 pub struct Mailbox {
+    all: Arc<ActorTotals>,
     depth: AtomicU64,
     refused: AtomicU64,
     /// From sent to heard. Written by the actor alone, of which there is one at a time.
@@ -29,6 +40,10 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
+    pub fn new(all: &Arc<ActorTotals>) -> Self {
+        Self { all: Arc::clone(all), ..Self::default() }
+    }
+
     /// Encloses a message that is sent now.
     pub fn enclose<M>(self: &Arc<Self>, message: M) -> Letter<M> {
         self.depth.fetch_add(1, Ordering::Relaxed);
@@ -38,6 +53,7 @@ impl Mailbox {
     /// A message was not taken: the mailbox is full, or the actor gone.
     pub fn refuse(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
+        self.all.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Messages on their way; those included that wait for room, so it may be more than [`CAPACITY`].
@@ -85,8 +101,8 @@ impl<M> Letter<M> {
 }
 
 /// What the actor does about a message. Not [`Handler`], so that none comes to it uncounted.
-pub trait Hears<M: Message> {
-    fn hear(&mut self, message: M, ctx: &mut Context<UpstreamActor>) -> M::Result;
+pub trait Hears<M: Message>: Actor {
+    fn hear(&mut self, message: M, ctx: &mut Self::Context) -> M::Result;
 }
 
 impl<M: Message> Handler<Letter<M>> for UpstreamActor
@@ -95,8 +111,19 @@ where
 {
     type Result = MessageResult<Letter<M>>;
 
-    fn handle(&mut self, letter: Letter<M>, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, letter: Letter<M>, ctx: &mut Self::Context) -> Self::Result {
         self.is_about(type_name::<M>());
+        MessageResult(self.hear(letter.open(), ctx))
+    }
+}
+
+impl<M: Message> Handler<Letter<M>> for Supervisor
+where
+    Self: Hears<M>,
+{
+    type Result = MessageResult<Letter<M>>;
+
+    fn handle(&mut self, letter: Letter<M>, ctx: &mut Self::Context) -> Self::Result {
         MessageResult(self.hear(letter.open(), ctx))
     }
 }

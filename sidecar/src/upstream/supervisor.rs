@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::dev::channel::{AddressReceiver, channel};
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult};
+use actix::{Actor, Addr, AsyncContext, Context, MailboxError, Message};
 use actix_rt::ArbiterHandle;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use outrider_shared::snapshot::DirectoryService;
@@ -19,12 +19,12 @@ use super::actor::{Configure, Crashed, Retire, UpstreamActor};
 use super::events::Events;
 use super::lease::Leases;
 use super::machine::{Input, Machine};
-use super::mailbox;
+use super::mailbox::{self, ActorTotals, Hears, Mailbox};
 use super::settings::Settings;
-use super::{Key, Snapshot, Upstream, UpstreamMap};
+use super::{Key, Snapshot, Unheard, Upstream, UpstreamMap};
 
 /// Messages that wait. 4,096: every shard may ask once for each service of a large mesh at its first use.
-const MAILBOX_MAX: usize = 4_096;
+pub const MAILBOX_MAX: usize = 4_096;
 /// An upstream's actor is started anew this often within [`STORM_WINDOW`] at once; after that it waits
 /// [`STORM_PAUSE`], so a panic that comes back with the same input does not eat a core.
 const STORM_RESTARTS: usize = 5;
@@ -56,6 +56,53 @@ pub struct Supervisor {
     app: Option<ServerTraffic>,
     crashes: HashMap<Key, VecDeque<Instant>>,
     events: Arc<Events>,
+    mailbox: Arc<Mailbox>,
+    /// Of the actors that it has started.
+    totals: Arc<ActorTotals>,
+}
+
+/// How the supervisor is spoken to.
+#[derive(Clone)]
+pub struct SupervisorHandle {
+    address: Addr<Supervisor>,
+    pub mailbox: Arc<Mailbox>,
+}
+
+impl SupervisorHandle {
+    /// Waits for room in the mailbox, and for the answer. `Err`: it has ended.
+    pub async fn send<M>(&self, message: M) -> Result<M::Result, MailboxError>
+    where
+        M: Message<Result: Send> + Send + 'static,
+        Supervisor: Hears<M>,
+    {
+        self.address.send(self.mailbox.enclose(message)).await
+    }
+
+    /// `Err`: there is no room in the mailbox, or it has ended.
+    pub fn try_send<M>(&self, message: M) -> Result<(), Unheard>
+    where
+        M: Message<Result: Send> + Send + 'static,
+        Supervisor: Hears<M>,
+    {
+        self.address.try_send(self.mailbox.enclose(message)).map_err(|error| {
+            self.mailbox.refuse();
+            tracing::debug!(%error, "the upstreams' supervisor did not take a message");
+            Unheard
+        })
+    }
+
+    /// Whatever waits before it: an actor's end is told once, and nobody tells it again. At most one for each upstream.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bounded by what it tells; and whether it has ended is looked at first"
+    )]
+    pub(super) fn tell_of_crash(&self, crashed: Crashed) {
+        if !self.address.connected() {
+            tracing::error!(upstream = %crashed.key, "nobody will restart this upstream's actor");
+            return;
+        }
+        self.address.do_send(self.mailbox.enclose(crashed));
+    }
 }
 
 /// An upstream is asked for that no shard has used before. `None`: the directory does not list it.
@@ -85,7 +132,18 @@ impl Supervisor {
         events: Arc<Events>,
     ) -> Self {
         let (directory, crashes) = (HashMap::new(), HashMap::new());
-        Self { map, shards, cap, directory, app: None, crashes, events }
+        let (mailbox, totals) = (Arc::default(), Arc::default());
+        Self { map, shards, cap, directory, app: None, crashes, events, mailbox, totals }
+    }
+
+    /// The counters stay when it has begun.
+    pub fn totals(&self) -> Arc<ActorTotals> {
+        Arc::clone(&self.totals)
+    }
+
+    pub fn start(self) -> SupervisorHandle {
+        let mailbox = Arc::clone(&self.mailbox);
+        SupervisorHandle { address: Actor::start(self), mailbox }
     }
 
     /// What holds for an upstream.
@@ -129,7 +187,7 @@ impl Supervisor {
             snapshot: Arc::new(ArcSwap::from_pointee(first.snapshot())),
             view: ArcSwapOption::empty(),
             actor: ArcSwap::from_pointee(Addr::new(sender)),
-            mailbox: Arc::default(),
+            mailbox: Arc::new(Mailbox::new(&self.totals)),
             askers: Arc::default(),
             retired: AtomicBool::new(false),
         });
@@ -148,7 +206,8 @@ impl Supervisor {
         mailbox: AddressReceiver<UpstreamActor>,
         ctx: &Context<Self>,
     ) {
-        let (supervisor, events) = (ctx.address().recipient(), Arc::clone(&self.events));
+        let supervisor = SupervisorHandle { address: ctx.address(), mailbox: Arc::clone(&self.mailbox) };
+        let events = Arc::clone(&self.events);
         let mut hasher = DefaultHasher::new();
         upstream.key.hash(&mut hasher);
         let shards = self.shards.len() as u64;
@@ -168,6 +227,7 @@ impl Supervisor {
         let (sender, mailbox) = channel(mailbox::CAPACITY);
         self.run(&upstream, machine, mailbox, ctx);
         upstream.actor.store(Arc::new(Addr::new(sender)));
+        self.totals.restarts.fetch_add(1, Ordering::Relaxed);
         self.events.tell(key, None, format!("its actor panicked over {about}, and a new one goes on"));
         // What the last one had in its mailbox it never heard.
         self.tell_all(key, ctx);
@@ -213,19 +273,15 @@ impl Actor for Supervisor {
     }
 }
 
-impl Handler<Ensure> for Supervisor {
-    type Result = MessageResult<Ensure>;
-
-    fn handle(&mut self, ensure: Ensure, ctx: &mut Self::Context) -> Self::Result {
+impl Hears<Ensure> for Supervisor {
+    fn hear(&mut self, ensure: Ensure, ctx: &mut Self::Context) -> Option<Arc<Upstream>> {
         let known = self.map.load().get(&ensure.key).cloned();
-        MessageResult(known.or_else(|| self.start_upstream(&ensure.key, ctx)))
+        known.or_else(|| self.start_upstream(&ensure.key, ctx))
     }
 }
 
-impl Handler<Directory> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, directory: Directory, ctx: &mut Self::Context) {
+impl Hears<Directory> for Supervisor {
+    fn hear(&mut self, directory: Directory, ctx: &mut Self::Context) {
         let listed = directory.services.into_iter().map(|service| {
             let endpoints = service.endpoints.into_iter().map(|e| (e.sidecar, e.address)).collect();
             (service.service, Listed { identity: service.identity, endpoints, traffic: service.traffic })
@@ -261,10 +317,8 @@ impl Handler<Directory> for Supervisor {
     }
 }
 
-impl Handler<Crashed> for Supervisor {
-    type Result = ();
-
-    fn handle(&mut self, crashed: Crashed, ctx: &mut Self::Context) {
+impl Hears<Crashed> for Supervisor {
+    fn hear(&mut self, crashed: Crashed, ctx: &mut Self::Context) {
         let now = Instant::now();
         let crashes = self.crashes.entry(crashed.key.clone()).or_default();
         crashes.retain(|at| now.saturating_duration_since(*at) < STORM_WINDOW);

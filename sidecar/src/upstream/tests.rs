@@ -4,11 +4,12 @@ mod leases;
 mod pick;
 mod simulation;
 mod supply;
+mod told;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix::{Actor as _, AsyncContext as _};
+use actix::AsyncContext as _;
 use outrider_shared::SidecarId;
 use outrider_shared::traffic::{Concurrency, ConcurrencyAlgorithm, ServerTraffic};
 use proptest::prelude::*;

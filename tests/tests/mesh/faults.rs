@@ -153,13 +153,11 @@ async fn nobody_notices_an_actor_that_panics_and_its_breaker_stays_open() {
     assert_eq!(before["incarnation"], 0);
 
     assert!(world.panics().await);
-    let panicked = Instant::now();
     wait::within(Duration::from_secs(2), "a new actor", async || {
         let view = world.alpha().await?;
         if view["incarnation"] == 1 { Ok(()) } else { Err(view.to_string()) }
     })
     .await;
-    println!("a new actor was seen {:?} after the panic was answered", panicked.elapsed());
     alpha.serves(50).await;
     beta.serves(1).await;
 
@@ -197,16 +195,24 @@ async fn an_actor_that_panics_again_and_again_is_started_less_often_and_requests
     beta.serves(1).await;
     let paused = 2;
     let began = Instant::now();
+    let mut quickest = Duration::MAX;
     for panics in 1..=AT_ONCE + paused {
         wait::until("it is there to panic", async || {
             if world.panics().await { Ok(()) } else { Err("it is being started anew".to_owned()) }
         })
         .await;
+        let panicked = Instant::now();
         if panics > AT_ONCE {
             alpha.serves(1).await;
         }
         world.incarnation(panics).await;
+        quickest = quickest.min(panicked.elapsed());
     }
+    // Of several, since other tests run beside this one.
+    assert!(
+        quickest <= Duration::from_millis(100),
+        "a new actor was seen after {quickest:?} at the earliest"
+    );
     // Where this machine is so slow that ten seconds passed between five of them, it took longer still.
     let took = began.elapsed();
     assert!(took >= Duration::from_secs(paused), "{} panics took {took:?}", AT_ONCE + paused);

@@ -99,8 +99,8 @@ record! {
         "open" open: Option<Located<OpenWait>>,
         /// How it closes again; after 2 successes of at most 3 probes at once where it is left out.
         "halfOpen" half_open: Option<Located<HalfOpen>>,
-        /// What counts as a failure; 502 to 504, `UNAVAILABLE` and `DEADLINE_EXCEEDED` where it is left out. Timeouts, resets and
-        /// failed connections always count, a client that went away never does.
+        /// What counts as a failure; 502 to 504, `UNAVAILABLE` and `DEADLINE_EXCEEDED`, timeouts and resets where it is left out.
+        /// Failed connections always count, a client that went away never does.
         "failureWhen" failure_when: Option<FailureWhen>,
         /// The share of endpoints that may be left out at once; beyond it all are used. 0.5 where it is left out.
         "maxEjected" max_ejected: Option<Ratio>,
@@ -152,12 +152,16 @@ record! {
 }
 
 record! {
-    /// Answers that count as failures.
+    /// Ends that count as failures.
     FailureWhen {
         /// HTTP statuses.
         "httpCodes" http_codes: List<HttpCode, 0, 64>,
         /// gRPC statuses.
         "grpcCodes" grpc_codes: List<GrpcCodeWord, 0, 17>,
+        /// Whether no answer within the attempt's or the request's time counts; `true` where it is left out.
+        "timeouts" timeouts: Option<bool>,
+        /// Whether a stream that ended before its answer did counts; `true` where it is left out.
+        "resets" resets: Option<bool>,
         /// Whether what the far sidecar refused on purpose, by its limit or its queue, counts too; `false` where it is left
         /// out.
         "shed" shed: Option<bool>,

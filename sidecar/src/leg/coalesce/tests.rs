@@ -81,6 +81,23 @@ async fn where_others_may_add_the_write_waits_for_exactly_one_more_turn() {
 }
 
 #[tokio::test]
+async fn what_one_connection_gathered_in_the_next_one_takes_and_an_idle_one_holds_nothing() {
+    let much = vec![7_u8; 32 << 10];
+    let (mut first, mut first_flusher, _) = sink(usize::MAX);
+    write(&mut first, &much).await.expect("gathers");
+    assert!(turn(&mut first_flusher, false).await.is_none());
+    assert_eq!(first.0.gathered.borrow().bytes.capacity(), 0);
+    let (mut second, mut second_flusher, _) = sink(usize::MAX);
+    write(&mut second, b"a little").await.expect("gathers");
+    write(&mut second, &much).await.expect("gathers");
+    let expected = [b"a little".as_slice(), &much].concat();
+    assert_eq!(second.0.gathered.borrow().waiting(), expected);
+    assert!(turn(&mut second_flusher, false).await.is_none());
+    assert_eq!(second.0.gathered.borrow().bytes.capacity(), 0);
+    assert!(SPARE.take().capacity() >= much.len(), "the larger buffer waits for the next");
+}
+
+#[tokio::test]
 async fn a_failed_write_is_told_to_the_task_and_to_every_later_call() {
     let (mut io, mut flusher, _) = sink(0);
     write(&mut io, b"frame").await.expect("gathers");

@@ -56,12 +56,32 @@ fn by_default_gateway_errors_timeouts_and_resets_count_and_an_error_of_one_reque
 
 #[test]
 fn policy_says_which_statuses_and_codes_count_both_ends_included() {
-    let when = FailureWhen { http: vec![StatusRange { from: 500, to: 599 }], grpc: vec![13], shed: false };
+    let when = FailureWhen {
+        http: vec![StatusRange { from: 500, to: 599 }],
+        grpc: vec![13],
+        ..FailureWhen::default()
+    };
     for (status, expected) in [(499, Outcome::Success), (500, Outcome::Failure), (599, Outcome::Failure)] {
         assert_eq!(outcome(&when, &answered(status, None)), expected);
     }
     assert_eq!(outcome(&when, &answered(200, Some(13))), Outcome::Failure);
     assert_eq!(outcome(&when, &answered(200, Some(14))), Outcome::Success);
+}
+
+#[test]
+fn timeouts_and_resets_say_nothing_where_policy_takes_them_out() {
+    let timeouts = [Ended::AttemptTimedOut, Ended::RequestTimedOut];
+    let resets = [Ended::Reset, Ended::BrokeOff];
+    let without_timeouts = FailureWhen { timeouts: false, ..FailureWhen::default() };
+    let without_resets = FailureWhen { resets: false, ..FailureWhen::default() };
+    for (ended, ignores, counts) in timeouts
+        .map(|ended| (ended, &without_timeouts, &without_resets))
+        .into_iter()
+        .chain(resets.map(|ended| (ended, &without_resets, &without_timeouts)))
+    {
+        assert_eq!(outcome(ignores, &ended), Outcome::Ignored, "{ended:?}");
+        assert_eq!(outcome(counts, &ended), Outcome::Failure, "{ended:?}");
+    }
 }
 
 #[test]
@@ -199,7 +219,7 @@ proptest! {
     ) {
         let (counts_shed, idempotency_key_required, has_key) = flags;
         let http: Vec<_> = http.into_iter().map(|(from, to)| StatusRange { from, to }).collect();
-        let when = FailureWhen { http: http.clone(), grpc: grpc.clone(), shed: counts_shed };
+        let when = FailureWhen { http: http.clone(), grpc: grpc.clone(), shed: counts_shed, ..FailureWhen::default() };
         let counted = outcome(&when, &ended);
         match ended {
             Ended::ClientLeft => prop_assert_eq!(counted, Outcome::Ignored),

@@ -208,18 +208,18 @@ pub(super) static MAILBOX_FULL: Family =
     counter("outrider_actor_mailbox_full", &["actor"], "Messages that found a full mailbox");
 pub(super) static MAILBOX_CAPACITY: Family = gauge(
     "outrider_actor_mailbox_capacity",
-    &["side", "upstream"],
-    "Messages that may lie in the mailbox of an upstream's actor",
+    &["actor", "side", "upstream"],
+    "Messages that may lie in an actor's mailbox: an upstream's, or the supervisor's",
 );
 pub(super) static MAILBOX_DEPTH: Family = gauge(
     "outrider_actor_mailbox_depth",
-    &["side", "upstream"],
-    "Messages on their way to an upstream's actor",
+    &["actor", "side", "upstream"],
+    "Messages on their way to an actor",
 );
 pub(super) static MESSAGE_LATENCY: Family = histogram(
     "outrider_actor_message_latency_seconds",
-    &["side", "upstream"],
-    "From a message's being sent to an upstream's actor until it is heard",
+    &["actor", "side", "upstream"],
+    "From a message's being sent to an actor until it is heard",
 );
 pub(super) static NOT_BEFORE: Family = gauge(
     "outrider_certificate_not_before_timestamp_seconds",

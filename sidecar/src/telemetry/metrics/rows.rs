@@ -246,7 +246,7 @@ fn of_actors(views: &[UpstreamView]) -> [Rows; 6] {
     let outcomes = |view: &UpstreamView, ActorView { queue, .. }: &ActorView| {
         [
             ("dispatched", queue.dispatched),
-            ("shed", queue.shed),
+            ("shed", queue.shed.saturating_sub(queue.cancelled)),
             ("refused", queue.refused),
             ("cancelled", queue.cancelled),
         ]
@@ -306,7 +306,11 @@ fn of_kept(kept: RoomView) -> [Rows; 3] {
 
 fn of_mailboxes(mailboxes: &[MailboxTotals]) -> [Rows; 3] {
     let each = |value: fn(&MailboxTotals) -> Value| {
-        mailboxes.iter().map(|of| row([of.side.label(), &of.name], value(of))).collect()
+        let labels = |of: &MailboxTotals| match &of.upstream {
+            Some((side, name)) => ["upstream".to_owned(), side.label().to_owned(), name.clone()],
+            None => ["supervisor".to_owned(), String::new(), String::new()],
+        };
+        mailboxes.iter().map(|of| row(labels(of).each_ref().map(String::as_str), value(of))).collect()
     };
     [
         (&name::MAILBOX_CAPACITY, each(|of| level(of.capacity))),

@@ -47,6 +47,26 @@ fn what_the_far_side_asks_for_is_waited_for_unless_it_lies_beyond_the_deadline()
 }
 
 #[test]
+fn without_a_deadline_nobody_waits_longer_than_half_a_minute_on_the_far_sides_word() {
+    let asked = |seconds| Before { retry_after: Some(Duration::from_secs(seconds)), ..before(1) };
+    assert_eq!(wait(&asked(29), 0.0), Ok(Duration::from_secs(29)));
+    assert!(matches!(wait(&asked(30), 0.0), Err(TooLate::RetryAfter { .. })));
+    let patient =
+        Before { first: Duration::from_mins(1), retry_after: Some(Duration::from_mins(1)), ..before(9) };
+    assert_eq!(wait(&patient, 1.0), Ok(Duration::from_mins(11)), "policy's own waits are its own affair");
+}
+
+#[test]
+fn a_date_is_by_the_clock_of_whoever_wrote_it() {
+    // Theirs is five minutes ahead of ours.
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_477);
+    let mut fields = fields("Sun, 06 Nov 1994 08:49:47 GMT");
+    assert_eq!(retry_after(&fields, now), Some(Duration::from_secs(310)));
+    fields.insert(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+    assert_eq!(retry_after(&fields, now), Some(Duration::from_secs(10)));
+}
+
+#[test]
 fn retry_after_is_seconds_or_any_of_the_three_dates() {
     // Sun, 06 Nov 1994 08:49:07 GMT: half a minute before the dates below.
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_747);

@@ -178,6 +178,8 @@ fn failure_when(given: &RawFailureWhen) -> FailureWhen {
     FailureWhen {
         http: given.http_codes.0.iter().map(range).collect(),
         grpc: given.grpc_codes.0.iter().map(|word| grpc_code(*word)).collect(),
+        timeouts: given.timeouts.unwrap_or(true),
+        resets: given.resets.unwrap_or(true),
         shed: given.shed.unwrap_or(false),
     }
 }
