@@ -2,11 +2,12 @@
 //!
 //! Limits and queues protect the app; this protects the process that everything passes through. It refuses requests that
 //! come in, the least important class first, before the kernel ends the process, accepts fail, or every answer is late. The
-//! first class of the policy is served as long as the sidecar is.
+//! first class of the policy is served as long as the sidecar is. Each request is asked once, where it enters: a call of the own
+//! app only where it belongs to no request that came in, and then as one of the default class.
 //!
 //! ```text
 //!   shard: beat (how late is the loop) ─┐
-//!   /proc: resident memory ─────────────┼─▶ Machine ─▶ level, 0 to 10 ─▶ one atomic ─▶ inbound admission
+//!   /proc: resident memory ─────────────┼─▶ Machine ─▶ level, 0 to 10 ─▶ one atomic ─▶ admission
 //!   counters: open connections ─────────┘   each 100 ms
 //! ```
 //!

@@ -1,8 +1,12 @@
 //! `outrider events`: what happened to upstreams, as their sidecars tell it.
 
+use std::collections::HashSet;
+
 use comfy_table::{Cell, Table};
 use outrider_shared::ServiceId;
-use outrider_shared::api::UpstreamsAnswer;
+use outrider_shared::api::{SidecarUpstreams, UpstreamsAnswer};
+use outrider_shared::session::EventView;
+use serde_json::{Value, json};
 
 use super::Shown;
 use crate::table::{Palette, short, table};
@@ -15,22 +19,29 @@ impl Shown for Events {
 
     fn table(answer: &UpstreamsAnswer, palette: Palette) -> Table {
         let mut table = table(palette, &["when", "sidecar", "upstream", "endpoint", "what"]);
-        let of = |sidecar: &outrider_shared::api::SidecarUpstreams| {
-            let name = format!("{} {}", sidecar.service, short(sidecar.sidecar.as_str()));
-            sidecar.events.iter().map(move |event| (event.clone(), name.clone())).collect::<Vec<_>>()
-        };
-        let mut events: Vec<_> = answer.sidecars.iter().flat_map(of).collect();
-        events.sort_by_key(|(event, _)| event.unix_ms);
-        for (event, sidecar) in events {
+        for (sidecar, event) in all(answer) {
             table.add_row([
                 Cell::new(clock(event.unix_ms)),
-                Cell::new(sidecar),
-                Cell::new(event.upstream),
-                Cell::new(event.endpoint.unwrap_or_default()),
-                Cell::new(event.what),
+                Cell::new(format!("{} {}", sidecar.service, short(sidecar.sidecar.as_str()))),
+                Cell::new(&event.upstream),
+                Cell::new(event.endpoint.as_deref().unwrap_or_default()),
+                Cell::new(&event.what),
             ]);
         }
         table
+    }
+
+    fn json(answer: &UpstreamsAnswer) -> serde_json::Result<Value> {
+        Ok(json!({ "events": all(answer).into_iter().map(object).collect::<Vec<_>>() }))
+    }
+
+    /// One object for each event that is new.
+    fn changes(before: Option<&UpstreamsAnswer>, now: &UpstreamsAnswer) -> Option<Vec<Value>> {
+        // A sidecar that was started anew counts from 1 again: a number alone names no event.
+        let name = |(sidecar, event): &Told<'_>| (sidecar.sidecar.clone(), event.number, event.unix_ms);
+        let known: HashSet<_> = before.map(all).unwrap_or_default().iter().map(name).collect();
+        let new = all(now).into_iter().filter(|told| !known.contains(&name(told)));
+        Some(new.map(object).collect())
     }
 
     fn nothing(answer: &UpstreamsAnswer, service: Option<&ServiceId>) -> String {
@@ -40,6 +51,28 @@ impl Shown for Events {
         let of = service.map_or_else(String::new, |service| format!(" of {service}"));
         format!("No events{of}: no breaker has opened, no endpoint was left out, no actor was started anew.")
     }
+}
+
+type Told<'a> = (&'a SidecarUpstreams, &'a EventView);
+
+/// The oldest first.
+fn all(answer: &UpstreamsAnswer) -> Vec<Told<'_>> {
+    let of = answer.sidecars.iter().flat_map(|of| of.events.iter().map(move |event| (of, event)));
+    let mut events: Vec<_> = of.collect();
+    events.sort_by_key(|(_, event)| event.unix_ms);
+    events
+}
+
+fn object((sidecar, event): Told<'_>) -> Value {
+    json!({
+        "unix_ms": event.unix_ms,
+        "sidecar": sidecar.sidecar,
+        "service": sidecar.service,
+        "number": event.number,
+        "upstream": event.upstream,
+        "endpoint": event.endpoint,
+        "what": event.what,
+    })
 }
 
 /// In the reader's own time.

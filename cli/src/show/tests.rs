@@ -2,7 +2,8 @@ use outrider_shared::api::{
     QuotaAnswer, QuotaRow, ServiceStat, SidecarUpstreams, SidecarView, SidecarsAnswer, StatAnswer,
     UpstreamsAnswer,
 };
-use outrider_shared::session::{DetectedView, EndpointView, OverloadView, UpstreamView};
+use outrider_shared::session::{DetectedView, EndpointView, EventView, OverloadView, UpstreamView};
+use serde_json::Value;
 
 use super::stat::peers;
 use super::{Breadth, Events, Quota, Shown, Sidecars, Stat, Upstreams, stat_table};
@@ -148,7 +149,7 @@ fn wide_upstreams_have_a_column_for_each_figure_and_say_in_full_why_an_endpoint_
     let lines: Vec<String> = table.lines().collect();
     let first = row(&lines, "127.14.2.1:14006");
     assert_eq!(first[..4], ["shop/frontend 01234567", "shop/orders:8080", "1204120", "7"]);
-    assert_eq!(first[first.len() - 6..first.len() - 4], ["511 + 511", "25: 4 server_first"]);
+    assert_eq!(first[first.len() - 7..first.len() - 4], ["511 + 511", "25: 4 server_first", "the first"]);
     assert_eq!(first[first.len() - 4..], ["127.14.2.1:14006", "Healthy", "1", "4.2 ms"]);
     let second = row(&lines, "127.14.2.222:14006");
     let why = "Ejected: opening the connection: Connection refused (os error 111), tried again in 29250 ms";
@@ -281,6 +282,32 @@ fn a_watcher_in_json_is_told_only_of_what_has_changed() {
     assert_eq!(changes(Some(&first), &later), [(name.clone(), false)]);
     assert_eq!(changes(Some(&later), &UpstreamsAnswer { sidecars: Vec::new() }), [(name, true)]);
     assert!(Stat::changes(None, &stat()).is_none(), "what has no parts is told whole");
+}
+
+#[test]
+fn each_event_is_one_line_of_json_and_is_told_once() {
+    let event = |number, unix_ms: u64| EventView {
+        number,
+        unix_ms,
+        upstream: "shop/orders:8080".to_owned(),
+        endpoint: Some("127.14.2.1:14006".to_owned()),
+        what: format!("event {unix_ms}"),
+    };
+    let mut first = upstreams();
+    first.sidecars[0].events = vec![event(1, 20), event(2, 30)];
+    let whats = |told: &[Value]| told.iter().map(|one| one["what"].clone()).collect::<Vec<_>>();
+    let all = Events::json(&first).unwrap();
+    assert_eq!(whats(all["events"].as_array().unwrap()), ["event 20", "event 30"]);
+    assert_eq!(all["events"][0]["service"], serde_json::json!(first.sidecars[0].service));
+    assert_eq!(whats(&Events::changes(None, &first).unwrap()), ["event 20", "event 30"]);
+    let mut later = first.clone();
+    later.sidecars[0].events.remove(0);
+    later.sidecars[0].events.push(event(3, 40));
+    assert_eq!(whats(&Events::changes(Some(&first), &later).unwrap()), ["event 40"]);
+    // The sidecar was started anew, and counts anew.
+    let mut anew = later.clone();
+    anew.sidecars[0].events = vec![event(1, 50)];
+    assert_eq!(whats(&Events::changes(Some(&later), &anew).unwrap()), ["event 50"]);
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Shown for Upstreams {
                 "permits",
                 "idle by shard",
                 "found",
+                "actor",
                 "endpoint",
                 "state",
                 "in flight",
@@ -77,7 +78,7 @@ impl Shown for Upstreams {
                 row.extend(endpoint(endpoints.next(), palette));
                 table.add_row(row);
                 for next in endpoints {
-                    let mut row: Vec<Cell> = (0..11).map(|_| Cell::new("")).collect();
+                    let mut row: Vec<Cell> = (0..12).map(|_| Cell::new("")).collect();
                     row.extend(endpoint(Some(next), palette));
                     table.add_row(row);
                 }
@@ -237,6 +238,10 @@ fn totals(sidecar: &SidecarUpstreams, upstream: &UpstreamView) -> Vec<Cell> {
         number(format!("{}/{}", upstream.in_use, upstream.limit)),
         number(leases(upstream)),
         Cell::new(found(upstream)),
+        Cell::new(match upstream.incarnation {
+            0 => "the first".to_owned(),
+            times => format!("started anew {times} times"),
+        }),
     ]
 }
 
@@ -253,9 +258,14 @@ fn endpoint(endpoint: Option<&EndpointView>, palette: Palette) -> [Cell; 4] {
     let Some(endpoint) = endpoint else {
         return [palette.bad("none"), Cell::new(""), Cell::new(""), Cell::new("")];
     };
+    let since = endpoint.breaker.as_ref().filter(|breaker| breaker.state == endpoint.state);
+    let state = match since {
+        Some(breaker) => format!("{} for {} ms", endpoint.state, breaker.since_ms),
+        None => endpoint.state.clone(),
+    };
     let state = match (&endpoint.cause, endpoint.retry_in_ms) {
-        (Some(cause), Some(ms)) => format!("{}: {cause}, tried again in {ms} ms", endpoint.state),
-        (Some(cause), None) => format!("{}: {cause}", endpoint.state),
+        (Some(cause), Some(ms)) => format!("{state}: {cause}, tried again in {ms} ms"),
+        (Some(cause), None) => format!("{state}: {cause}"),
         (None, _) => endpoint.state.clone(),
     };
     [

@@ -8,9 +8,11 @@ use rand::Rng as _;
 use super::accept::Accepted;
 use super::authorized::Authorized;
 use super::identify::InboundConnection;
+use super::matching::Table;
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
+use super::urgency::Known;
 use crate::overload::share_refused;
 use crate::shard::{AppPort, Shard};
 use crate::upstream::attempt::{Passed, Probes};
@@ -30,6 +32,19 @@ pub struct AdmittedToApp<'t> {
     pub(super) authorized: Authorized<'t>,
     pub(super) app: Rc<AppPort>,
     pub(super) permit: Permit,
+}
+
+/// A call that begins with the own app, while the sidecar is overloaded. What belongs to a request that came in was asked for when
+/// that came, and is not refused halfway.
+pub fn call(shard: &Shard, table: &Table, known: Known) -> Result<(), Rejection> {
+    match known {
+        Known::Context => Ok(()),
+        Known::Nothing => {
+            let (class, classes) =
+                table.classes().map_or((0, 1), |classes| (classes.default(), classes.count()));
+            shed(shard, class, classes)
+        }
+    }
 }
 
 /// Where the caller's own limit has a queue, all requests of the app are of one class and one peer.

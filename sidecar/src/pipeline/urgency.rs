@@ -153,6 +153,11 @@ impl Classes {
         self.names.len()
     }
 
+    /// Of requests of which nothing is known.
+    pub fn default(&self) -> usize {
+        self.default
+    }
+
     /// Which class a request is in, and how it is called from here on. The header of a trusted caller decides; then what the
     /// sidecars before say, where it lowers the class or its sidecar is trusted; else the default.
     pub fn of(

@@ -18,16 +18,18 @@ use super::digest::Scope;
 use super::settings::Settings;
 use super::{EndpointState, Health, Snapshot};
 
+mod journal;
+
+pub use self::journal::Event;
+
+use self::journal::Journal;
+
 /// First ejection. 1 s: a process that restarts is back by then.
 const EJECTION_FIRST: Duration = Duration::from_secs(1);
 /// Longest ejection. 30 s: what Envoy begins with; a registry that works has withdrawn the endpoint long before.
 const EJECTION_MAX: Duration = Duration::from_secs(30);
 /// An ejection is up to this share shorter, by chance: callers that lost an endpoint in one moment do not all come back in one.
 const EJECTION_JITTER: f64 = 0.2;
-/// Events that wait to be taken. 64: the shell takes them after each input, and one input seldom changes more endpoints; of more
-/// than that the last says how many there were.
-const EVENTS_MAX: usize = 64;
-
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -53,14 +55,6 @@ pub enum Output {
     Nothing,
 }
 
-/// What people may want to read afterwards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
-    pub at: Instant,
-    pub scope: Scope,
-    pub what: String,
-}
-
 #[derive(Debug)]
 struct Endpoint {
     sidecar: SidecarId,
@@ -83,9 +77,7 @@ pub struct Machine {
     /// Where policy's scope is the service.
     breaker: Option<breaker::Machine>,
     decision: Decision<SocketAddr, String>,
-    events: Vec<Event>,
-    /// Beyond [`EVENTS_MAX`].
-    events_lost: u32,
+    journal: Journal,
 }
 
 impl Machine {
@@ -118,8 +110,7 @@ impl Machine {
             settings,
             endpoints,
             decision: Decision { mode: Mode::Ordinary, unfit: Vec::new() },
-            events: Vec::new(),
-            events_lost: 0,
+            journal: Journal::default(),
         };
         machine.rearm(now);
         machine.decide();
@@ -207,7 +198,7 @@ impl Machine {
         let mut changed = !tried.is_empty();
         for address in tried {
             let what = "no longer left out: the next connection to it decides".to_owned();
-            self.happened(Scope::Endpoint(address), what, now);
+            self.journal.add(Scope::Endpoint(address), what, now);
         }
         for scope in self.scopes() {
             changed |= self.break_on(scope, now, |breaker| breaker.handle_timeout(now));
@@ -238,12 +229,7 @@ impl Machine {
 
     /// What happened since this was asked last.
     pub fn take_events(&mut self) -> Vec<Event> {
-        let mut events = std::mem::take(&mut self.events);
-        let lost = std::mem::take(&mut self.events_lost);
-        if let Some(last) = events.last().map(|last| last.at).filter(|_| lost > 0) {
-            events.push(Event { at: last, scope: Scope::Service, what: format!("and {lost} changes more") });
-        }
-        events
+        self.journal.take()
     }
 
     /// How a breaker stands.
@@ -312,7 +298,7 @@ impl Machine {
         endpoint.ejections = endpoint.ejections.saturating_add(1);
         let what = format!("left out for {time:?}: {cause}");
         endpoint.connect = Health::Ejected { until: now + time, cause };
-        self.happened(Scope::Endpoint(address), what, now);
+        self.journal.add(Scope::Endpoint(address), what, now);
         true
     }
 
@@ -322,7 +308,7 @@ impl Machine {
         endpoint.connect = Health::Healthy;
         endpoint.ejections = 0;
         if !was_healthy {
-            self.happened(Scope::Endpoint(address), "can be connected to again".to_owned(), now);
+            self.journal.add(Scope::Endpoint(address), "can be connected to again".to_owned(), now);
         }
         !was_healthy
     }
@@ -335,7 +321,7 @@ impl Machine {
             (None, None) | (Some(_), Some(_)) => return false,
         };
         endpoint.unwell = failed.map(|why| (now, why));
-        self.happened(Scope::Endpoint(address), what, now);
+        self.journal.add(Scope::Endpoint(address), what, now);
         true
     }
 
@@ -359,7 +345,7 @@ impl Machine {
         let snapshot = breaker.snapshot();
         if snapshot.position != before {
             let what = format!("{}: {}", snapshot.position.word(), snapshot.cause());
-            self.happened(scope, what, now);
+            self.journal.add(scope, what, now);
         }
         true
     }
@@ -367,14 +353,6 @@ impl Machine {
     /// Of all breakers that there may be.
     fn scopes(&self) -> Vec<Scope> {
         self.endpoints.keys().map(|address| Scope::Endpoint(*address)).chain([Scope::Service]).collect()
-    }
-
-    fn happened(&mut self, scope: Scope, what: String, at: Instant) {
-        if self.events.len() < EVENTS_MAX {
-            self.events.push(Event { at, scope, what });
-        } else {
-            self.events_lost = self.events_lost.saturating_add(1);
-        }
     }
 
     fn decide(&mut self) {
@@ -398,11 +376,11 @@ impl Machine {
             self.decide();
             match (before, self.decision.mode) {
                 (Mode::Ordinary, panic @ Mode::Panic { .. }) => {
-                    self.happened(Scope::Service, panic.to_string(), now);
+                    self.journal.add(Scope::Service, panic.to_string(), now);
                 }
                 (Mode::Panic { .. }, Mode::Ordinary) => {
                     let what = "few enough endpoints have a reason to be left out: they are again".to_owned();
-                    self.happened(Scope::Service, what, now);
+                    self.journal.add(Scope::Service, what, now);
                 }
                 (Mode::Ordinary, Mode::Ordinary) | (Mode::Panic { .. }, Mode::Panic { .. }) => {}
             }

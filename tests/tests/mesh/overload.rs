@@ -37,6 +37,18 @@ impl World {
         Self { caller, web, mesh }
     }
 
+    /// The caller is overloaded, and no other.
+    async fn start_with_caller() -> Self {
+        let [peer, caller, web] = ["peer", "caller", "web"].map(|name| policy::http(name, 8080));
+        let classes = CLASSES.replace("sa/caller", "sa/peer").replace("name: web", "name: caller");
+        let mesh = Mesh::start(&policy::documents(&[policy::OPEN, &peer, &caller, &web, &classes])).await;
+        let caller = mesh.pod("caller").app(port::APP, Speaks::Http1).memory_limit(TINY).start().await;
+        let web = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
+        caller.sidecar.sees("test/web", 1).await;
+        caller.sidecar.counts("outrider_overload_level", &[], 10.0).await;
+        Self { caller, web, mesh }
+    }
+
     async fn ask(&self, class: &str) -> Answer {
         Call::get("web.test:8080", "/").header("x-class", class).send(self.caller.outbound()).await.unwrap()
     }
@@ -102,4 +114,38 @@ async fn another_endpoint_takes_what_one_that_is_overloaded_refuses() {
         assert_eq!(world.ask("batch").await.status, 200);
     }
     assert_eq!((world.web.app().seen().len(), spare.app().seen().len()), (0, 40));
+}
+
+#[tokio::test]
+async fn an_apps_own_calls_are_refused_and_those_for_a_request_that_was_taken_in_are_not() {
+    let world = World::start_with_caller().await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    // Who may name the class.
+    let peer = world.mesh.pod("peer").start().await;
+    peer.sidecar.sees("test/caller", 1).await;
+    let taken_in = Call::get("caller.test:8080", "/")
+        .header("x-class", "critical")
+        .header("traceparent", trace)
+        .plan("hold");
+    let outbound = peer.outbound();
+    let held = tokio::spawn(async move { taken_in.send(outbound).await });
+    wait::until("the app has it", async || {
+        if world.caller.app().begun() > 0 { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
+    for _ in 0..20 {
+        let refusal = world.ask("critical").await.refusal();
+        assert_eq!(
+            (refusal.status.as_u16(), &*refusal.label),
+            (503, "overloaded"),
+            "of no request: the default class"
+        );
+        let call = Call::get("web.test:8080", "/").header("traceparent", trace);
+        assert_eq!(call.send(world.caller.outbound()).await.unwrap().status, 200);
+    }
+    assert_eq!(world.web.app().seen().len(), 20);
+    let reason = ["side=\"outbound\"", "reason=\"overloaded\""];
+    world.caller.sidecar.counts("outrider_refusals_total", &reason, 20.0).await;
+    world.caller.app().open_gate();
+    assert_eq!(wait::bounded("what was held", held).await.unwrap().unwrap().status, 200);
 }

@@ -407,6 +407,15 @@ fn upload_that_stands_still(case: &Case) -> tokio::task::JoinHandle<()> {
     })
 }
 
+/// What the caller's app does is of the first class, which is served also where memory is short.
+const FIRST_BY_DEFAULT: &str = "apiVersion: outrider.mesh/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: caller, namespace: test}
+spec:
+  targetRefs: [{group: \"\", kind: Service, name: caller}]
+  server: {queue: {maxDepth: 16, maxWait: 100ms, priority: {header: x-class, classes: [first, second], default: first}}}
+";
+
 #[tokio::test]
 async fn a_body_that_finds_no_room_is_sent_once_and_counted() {
     let parts = [
@@ -414,6 +423,7 @@ async fn a_body_that_finds_no_room_is_sent_once_and_counted() {
         &policy::http("caller", 8080),
         &policy::http("web", 8080),
         &policy::route("web", "web", 8080, RETRIED),
+        FIRST_BY_DEFAULT,
     ];
     let mesh = Mesh::start(&policy::documents(&parts)).await;
     // A sixteenth of it is for bodies: 64 bytes.
