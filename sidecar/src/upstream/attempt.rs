@@ -17,6 +17,9 @@ use crate::pipeline::judge::{self, Ended};
 /// Between two questions of one shard for a probe. 5 ms: a breaker closes within a few round trips, and one that stays half
 /// open costs 200 messages a second.
 const PROBE_PAUSE: Duration = Duration::from_millis(5);
+/// Who gives up before this share of what the endpoint usually takes could not have had an answer. A half: latencies of one kind of
+/// request scatter less, and what an endpoint takes that has just become slow is soon more than twice what it took.
+const HURRY: f64 = 0.5;
 /// An actor answers in microseconds.
 const PROBE_ASK_MAX: Duration = Duration::from_millis(20);
 
@@ -70,6 +73,8 @@ pub struct Attempt {
     probes: Probes,
     /// How long the head of the answer took.
     took: Option<Duration>,
+    /// Given up long before the endpoint usually answers.
+    in_a_hurry: bool,
     has_ended: bool,
     _in_flight: InFlight,
 }
@@ -83,6 +88,7 @@ impl Attempt {
             service_epoch: share.breaker().map_or(0, |(epoch, _)| epoch),
             probes,
             took: None,
+            in_a_hurry: false,
             has_ended: false,
             _in_flight: endpoint.begin(),
         }
@@ -99,9 +105,13 @@ impl Attempt {
         self.took = Some(took);
     }
 
-    /// It was given up after `took`: an answer would have taken longer.
+    /// It was given up after `took`: an answer would have taken longer, and nobody knows how much.
     pub fn gave_up(&mut self, took: Duration, now: Instant) {
-        self.endpoint.observe(took, now);
+        let usual = self.endpoint.usual(now);
+        self.in_a_hurry = took < usual.mul_f64(HURRY);
+        if took > usual {
+            self.endpoint.observe(took, now);
+        }
         self.took = Some(took);
     }
 
@@ -116,7 +126,13 @@ impl Attempt {
             let slow =
                 breaker.slow_call.zip(self.took).is_some_and(|(slow, took)| took > slow.threshold.get());
             let pace = if slow { Pace::Slow } else { Pace::Prompt };
-            let outcome = judge::outcome(&breaker.failure_when, &ended);
+            let outcome = match (judge::outcome(&breaker.failure_when, &ended), ended) {
+                // One caller's little patience says nothing of an endpoint that all others wait for, whichever side ends it.
+                (Outcome::Failure, Ended::RequestTimedOut | Ended::Answered(_)) if self.in_a_hurry => {
+                    Outcome::Ignored
+                }
+                (outcome, _) => outcome,
+            };
             (outcome, pace, settings.client.concurrency.is_some())
         });
         if outcome == Outcome::Failure {

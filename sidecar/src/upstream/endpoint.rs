@@ -99,6 +99,11 @@ impl Endpoint {
         InFlight(Rc::clone(self))
     }
 
+    /// What an answer is expected to take.
+    pub(super) fn usual(&self, now: Instant) -> Duration {
+        Duration::from_secs_f64(self.ewma.get().cost(0, now) / 1e6)
+    }
+
     /// How long the head of an answer took.
     pub fn observe(&self, took: Duration, now: Instant) {
         let mut ewma = self.ewma.get();

@@ -163,6 +163,28 @@ async fn calls_that_are_never_answered_are_slow_ones() {
 }
 
 #[tokio::test]
+async fn who_gives_up_long_before_an_answer_could_come_opens_no_breaker_for_others() {
+    let breaker = "client: {circuitBreaker: {consecutiveFailures: 3, scope: Service}}";
+    let case = Case::start(breaker, "[{backendRefs: [{name: web, port: 8080}]}]").await;
+    let call = || Call::get(HOST, "/").plan("delay=200");
+    for _ in 0..3 {
+        assert_eq!(case.send(call()).await.status, 200);
+    }
+    for _ in 0..6 {
+        assert_eq!(case.send(call().header("grpc-timeout", "20m")).await.refusal().label, "request_timeout");
+    }
+    let view = case.caller.sidecar.upstream_view("test/web").await.expect("in use");
+    assert!(view["endpoints"][0]["ewma_us"].as_u64().is_some_and(|us| us >= 150_000), "{view}");
+    assert_eq!(case.send(call()).await.status, 200);
+    wait::until("who would have waited long enough counts", async || {
+        let refusal =
+            case.send(Call::get(HOST, "/").plan("hold").header("grpc-timeout", "300m")).await.refusal();
+        if refusal.label == "breaker_open" { Ok(()) } else { Err(refusal.label) }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_endpoint_that_fails_is_left_out_and_others_get_its_requests() {
     let breaker = "client: {circuitBreaker: {consecutiveFailures: 3, open: {initial: 30s, max: 30s}}}";
     let parts = [
