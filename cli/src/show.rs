@@ -50,8 +50,8 @@ pub trait Shown {
         }
     }
     /// What JSON shows: the whole answer, or what the table is of.
-    fn json(answer: &Self::Answer) -> serde_json::Result<serde_json::Value> {
-        serde_json::to_value(answer)
+    fn json(answer: &Self::Answer) -> impl Serialize {
+        answer
     }
     /// With `--watch` and JSON: what of `now` has changed since `before`. `None`: it is shown whole.
     fn changes(_before: Option<&Self::Answer>, _now: &Self::Answer) -> Option<Vec<serde_json::Value>> {
@@ -137,7 +137,7 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str, service: Option<&Servic
     let first = api.get::<S::Answer>(path).await?;
     if !args.watch {
         match table(&first) {
-            None => screen.json(&S::json(&first)?)?,
+            None => screen.json(&S::json(&first))?,
             Some(table) => screen.line(&table)?,
         }
         return Ok(());
@@ -152,7 +152,7 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str, service: Option<&Servic
                 match (table(&answer), S::changes(last.as_ref(), &answer)) {
                     (Some(table), _) => screen.draw(&table, Redraw::WholeScreen)?,
                     (None, Some(changes)) => changes.iter().try_for_each(|change| screen.json(change))?,
-                    (None, None) => screen.json(&S::json(&answer)?)?,
+                    (None, None) => screen.json(&S::json(&answer))?,
                 }
                 last = Some(answer);
             }

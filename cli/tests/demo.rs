@@ -286,6 +286,7 @@ fn the_commands_that_it_suggests_work_and_ctrl_c_leaves_nothing() {
         (vec!["join-secret", "create", "--service=shop/orders", &api], "outrider1."),
         (vec!["stat", "-o=json", &api], r#"{"window_s":10.0,"#),
         (vec!["upstreams", "-o=json", "--service=shop/orders", &api], r#""name":"shop/payments""#),
+        (vec!["events", "-o=json", &api], r#"{"events":["#),
         (vec!["quota", "-o=json", "--service=shop/payments", &api], r#"{"rows":[{"service":"shop/payments""#),
         (vec!["get", "http://orders/api/orders", "-o=json", &via], r#""status":200"#),
     ] {
