@@ -53,6 +53,10 @@ pub trait Shown {
     fn json(answer: &Self::Answer) -> impl Serialize {
         answer
     }
+    /// With `--watch`: what the next answer is compared with.
+    fn remembered(_last: Option<Self::Answer>, now: Self::Answer) -> Self::Answer {
+        now
+    }
     /// With `--watch` and JSON: what of `now` has changed since `before`. `None`: it is shown whole.
     fn changes(_before: Option<&Self::Answer>, _now: &Self::Answer) -> Option<Vec<serde_json::Value>> {
         None
@@ -154,7 +158,7 @@ async fn show_path<S: Shown>(args: ShowArgs, path: &str, service: Option<&Servic
                     (None, Some(changes)) => changes.iter().try_for_each(|change| screen.json(change))?,
                     (None, None) => screen.json(&S::json(&answer))?,
                 }
-                last = Some(answer);
+                last = Some(S::remembered(last, answer));
             }
             // It may come back: whoever watches wants to see that too.
             (Err(error), Format::Json) => eprintln!("{error}"),

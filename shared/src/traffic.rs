@@ -83,7 +83,7 @@ pub struct SlowCall {
 
 /// What counts as a failure, beside connections that could not be had. A client that went away never does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct FailureWhen {
     pub http: Vec<StatusRange>,
     /// Codes of gRPC, from 0 to 16.

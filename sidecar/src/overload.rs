@@ -3,7 +3,7 @@
 //! Limits and queues protect the app; this protects the process that everything passes through. It refuses requests that
 //! come in, the least important class first, before the kernel ends the process, accepts fail, or every answer is late. The
 //! first class of the policy is served as long as the sidecar is. Each request is asked once, where it enters: a call of the own
-//! app only where it belongs to no request that came in, and then as one of the default class.
+//! app only while no request that came in is under way, and then as one of the default class.
 //!
 //! ```text
 //!   shard: beat (how late is the loop) ─┐

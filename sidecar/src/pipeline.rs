@@ -96,8 +96,8 @@ async fn send_out(
         }
     };
     let mut routed = route::route(&app.shard, &published, found, cause, record).await?;
-    let known = routed.cause.known;
-    admit::call(&app.shard, &published.table, known).map_err(|why| routed.refused(why))?;
+    let tunnel = routed.outgoing.tunnel;
+    admit::call(&app.shard, &published.table, tunnel).map_err(|why| routed.refused(why))?;
     routed.share.began();
     let mut tried = Tried::new();
     loop {

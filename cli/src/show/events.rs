@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use comfy_table::{Cell, Table};
-use outrider_shared::ServiceId;
 use outrider_shared::api::{SidecarUpstreams, UpstreamsAnswer};
 use outrider_shared::session::EventView;
+use outrider_shared::{ServiceId, SidecarId};
 use serde_json::{Value, json};
 
 use super::Shown;
@@ -43,6 +43,15 @@ impl Shown for Events {
         let known: HashSet<_> = before.map(all).unwrap_or_default().iter().map(name).collect();
         let new = all(now).into_iter().filter(|told| !known.contains(&name(told)));
         Some(new.map(object).collect())
+    }
+
+    /// Who says nothing for a while, since it connects anew, tells the same again.
+    fn remembered(last: Option<UpstreamsAnswer>, mut now: UpstreamsAnswer) -> UpstreamsAnswer {
+        let known: HashSet<SidecarId> = now.sidecars.iter().map(|of| of.sidecar.clone()).collect();
+        let silent =
+            last.into_iter().flat_map(|last| last.sidecars).filter(|of| !known.contains(&of.sidecar));
+        now.sidecars.extend(silent.collect::<Vec<_>>());
+        now
     }
 
     fn nothing(answer: &UpstreamsAnswer, service: Option<&ServiceId>) -> String {

@@ -304,6 +304,12 @@ fn each_event_is_one_line_of_json_and_is_told_once() {
     later.sidecars[0].events.remove(0);
     later.sidecars[0].events.push(event(3, 40));
     assert_eq!(whats(&Events::changes(Some(&first), &later).unwrap()), ["event 40"]);
+    let silent = UpstreamsAnswer { sidecars: Vec::new() };
+    let remembered = Events::remembered(Some(later.clone()), silent);
+    assert!(
+        Events::changes(Some(&remembered), &later).unwrap().is_empty(),
+        "it had only not reported for a while"
+    );
     // The sidecar was started anew, and counts anew.
     let mut anew = later.clone();
     anew.sidecars[0].events = vec![event(1, 50)];

@@ -27,6 +27,9 @@ const KEPT_BYTES_MAX: usize = 4 << 10;
 /// The largest that waits for the next connection: all that may be gathered, and the write that went past it.
 const SPARE_BYTES_MAX: usize = 2 * GATHERED_BYTES_MAX;
 
+/// From so many on, a buffer is made as large as any may become. 32 KiB: two full frames.
+const MUCH_BYTES: usize = 32 << 10;
+
 thread_local! {
     /// What the last connection that gathered much has left. At most [`SPARE_BYTES_MAX`] a thread.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -46,17 +49,29 @@ impl Gathered {
     }
 
     fn add(&mut self, more: &[u8]) {
-        if self.bytes.capacity() - self.bytes.len() < more.len() {
+        if !self.has_room(more.len()) {
+            // A peer that always reads a little, and never all, would have what it has read kept for ever.
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+        if !self.has_room(more.len()) {
             let spare = SPARE.take();
             if spare.capacity() > self.bytes.capacity() {
                 let small = std::mem::replace(&mut self.bytes, spare);
-                self.bytes.extend_from_slice(&small[self.written..]);
-                self.written = 0;
+                self.bytes.extend_from_slice(&small);
             } else {
                 SPARE.set(spare);
             }
         }
+        if !self.has_room(more.len()) && self.bytes.len() + more.len() > MUCH_BYTES {
+            // At once what may come: doubled from some sizes it would be larger than any that is passed on.
+            self.bytes.reserve_exact(SPARE_BYTES_MAX.saturating_sub(self.bytes.len()).max(more.len()));
+        }
         self.bytes.extend_from_slice(more);
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= bytes
     }
 
     /// All of them have been written.

@@ -1,6 +1,7 @@
 //! A permit of the upstream: without one, nothing is sent on.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rand::Rng as _;
@@ -12,13 +13,14 @@ use super::matching::Table;
 use super::record::Record;
 use super::refused::Refused;
 use super::rejection::Rejection;
-use super::urgency::Known;
+use super::upgrade::Tunnel;
 use crate::overload::share_refused;
 use crate::shard::{AppPort, Shard};
 use crate::upstream::attempt::{Passed, Probes};
 use crate::upstream::queue::{Cause, PeerKey};
 use crate::upstream::share::{Permit, Share};
 use crate::upstream::wait::{Asks, NoPermit};
+use crate::upstream::{Key, Upstream};
 
 /// Outbound: one more request may be under way.
 pub struct Admitted {
@@ -34,17 +36,21 @@ pub struct AdmittedToApp<'t> {
     pub(super) permit: Permit,
 }
 
-/// A call that begins with the own app, while the sidecar is overloaded. What belongs to a request that came in was asked for when
-/// that came, and is not refused halfway.
-pub fn call(shard: &Shard, table: &Table, known: Known) -> Result<(), Rejection> {
-    match known {
-        Known::Context => Ok(()),
-        Known::Nothing => {
-            let (class, classes) =
-                table.classes().map_or((0, 1), |classes| (classes.default(), classes.count()));
-            shed(shard, class, classes)
-        }
+/// A call of the own app, while the sidecar is overloaded. What came in was asked for when it came: while any of that is under way, a
+/// call may belong to it, whatever the app passes on, and is not refused halfway. Nor is a tunnel, which later requests may need.
+pub fn call(shard: &Shard, table: &Table, tunnel: Option<Tunnel>) -> Result<(), Rejection> {
+    if tunnel.is_some() || shard.node.stats.process.overload.level() == 0 {
+        return Ok(());
     }
+    let upstreams = shard.node.upstreams.load();
+    let came_in = |(key, upstream): (&Key, &Arc<Upstream>)| {
+        matches!(key, Key::AppPort(_)) && upstream.leases.in_use() > 0
+    };
+    if upstreams.iter().any(came_in) {
+        return Ok(());
+    }
+    let (class, classes) = table.classes().map_or((0, 1), |classes| (classes.default(), classes.count()));
+    shed(shard, class, classes)
 }
 
 /// Where the caller's own limit has a queue, all requests of the app are of one class and one peer.

@@ -17,9 +17,6 @@ use crate::pipeline::judge::{self, Ended};
 /// Between two questions of one shard for a probe. 5 ms: a breaker closes within a few round trips, and one that stays half
 /// open costs 200 messages a second.
 const PROBE_PAUSE: Duration = Duration::from_millis(5);
-/// Who gives up before this share of what the endpoint usually takes could not have had an answer. A half: latencies of one kind of
-/// request scatter less, and what an endpoint takes that has just become slow is soon more than twice what it took.
-const HURRY: f64 = 0.5;
 /// An actor answers in microseconds.
 const PROBE_ASK_MAX: Duration = Duration::from_millis(20);
 
@@ -73,8 +70,6 @@ pub struct Attempt {
     probes: Probes,
     /// How long the head of the answer took.
     took: Option<Duration>,
-    /// Given up long before the endpoint usually answers.
-    in_a_hurry: bool,
     has_ended: bool,
     _in_flight: InFlight,
 }
@@ -88,7 +83,6 @@ impl Attempt {
             service_epoch: share.breaker().map_or(0, |(epoch, _)| epoch),
             probes,
             took: None,
-            in_a_hurry: false,
             has_ended: false,
             _in_flight: endpoint.begin(),
         }
@@ -107,9 +101,7 @@ impl Attempt {
 
     /// It was given up after `took`: an answer would have taken longer, and nobody knows how much.
     pub fn gave_up(&mut self, took: Duration, now: Instant) {
-        let usual = self.endpoint.usual(now);
-        self.in_a_hurry = took < usual.mul_f64(HURRY);
-        if took > usual {
+        if took > self.endpoint.usual(now) {
             self.endpoint.observe(took, now);
         }
         self.took = Some(took);
@@ -125,14 +117,11 @@ impl Attempt {
             let breaker = &settings.client.breaker;
             let slow =
                 breaker.slow_call.zip(self.took).is_some_and(|(slow, took)| took > slow.threshold.get());
+            let outcome = judge::outcome(&breaker.failure_when, &ended);
+            // Of what ended for another reason nobody knows how long it would have taken.
+            let timed_out = matches!(ended, Ended::AttemptTimedOut | Ended::RequestTimedOut);
+            let slow = slow && (outcome != Outcome::Ignored || timed_out);
             let pace = if slow { Pace::Slow } else { Pace::Prompt };
-            let outcome = match (judge::outcome(&breaker.failure_when, &ended), ended) {
-                // One caller's little patience says nothing of an endpoint that all others wait for, whichever side ends it.
-                (Outcome::Failure, Ended::RequestTimedOut | Ended::Answered(_)) if self.in_a_hurry => {
-                    Outcome::Ignored
-                }
-                (outcome, _) => outcome,
-            };
             (outcome, pace, settings.client.concurrency.is_some())
         });
         if outcome == Outcome::Failure {
@@ -148,9 +137,9 @@ impl Attempt {
         for probe in std::mem::take(&mut self.probes) {
             probe.tell(match (outcome, pace) {
                 (Outcome::Success, Pace::Prompt) => Probed::Succeeded,
-                (Outcome::Success, Pace::Slow) => Probed::Slow,
+                (Outcome::Success | Outcome::Ignored, Pace::Slow) => Probed::Slow,
                 (Outcome::Failure, _) => Probed::Failed,
-                (Outcome::Ignored, _) => Probed::Ignored,
+                (Outcome::Ignored, Pace::Prompt) => Probed::Ignored,
             });
         }
         let urgent = of_endpoint == Urgency::Now || of_service == Urgency::Now;

@@ -53,9 +53,11 @@ pub fn wait(before: &Before, unit: f64) -> Result<Duration, TooLate> {
     let doublings = before.retry.saturating_sub(1).min(u32::BITS - 1);
     let ceiling = before.first.saturating_mul((1 << doublings).min(CEILING_MAX));
     let drawn = ceiling.mul_f64(unit.clamp(0.0, 1.0));
-    let left =
-        before.left.unwrap_or_else(|| RETRY_AFTER_MAX.max(before.first.saturating_mul(CEILING_MAX * 2)));
+    let left = before.left.unwrap_or(Duration::MAX);
     match before.retry_after {
+        Some(asked) if before.left.is_none() && asked > RETRY_AFTER_MAX.max(before.first) => {
+            Err(TooLate::RetryAfter { asked, left: RETRY_AFTER_MAX })
+        }
         None if drawn < left => Ok(drawn),
         None => Err(TooLate::Backoff { wait: drawn, left }),
         Some(asked) if asked.saturating_add(drawn) < left => Ok(asked.saturating_add(drawn)),

@@ -30,6 +30,7 @@ const EJECTION_FIRST: Duration = Duration::from_secs(1);
 const EJECTION_MAX: Duration = Duration::from_secs(30);
 /// An ejection is up to this share shorter, by chance: callers that lost an endpoint in one moment do not all come back in one.
 const EJECTION_JITTER: f64 = 0.2;
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {

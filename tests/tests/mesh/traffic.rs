@@ -163,25 +163,20 @@ async fn calls_that_are_never_answered_are_slow_ones() {
 }
 
 #[tokio::test]
-async fn who_gives_up_long_before_an_answer_could_come_opens_no_breaker_for_others() {
-    let breaker = "client: {circuitBreaker: {consecutiveFailures: 3, scope: Service}}";
-    let case = Case::start(breaker, "[{backendRefs: [{name: web, port: 8080}]}]").await;
-    let call = || Call::get(HOST, "/").plan("delay=200");
-    for _ in 0..3 {
-        assert_eq!(case.send(call()).await.status, 200);
-    }
-    for _ in 0..6 {
-        assert_eq!(case.send(call().header("grpc-timeout", "20m")).await.refusal().label, "request_timeout");
-    }
-    let view = case.caller.sidecar.upstream_view("test/web").await.expect("in use");
-    assert!(view["endpoints"][0]["ewma_us"].as_u64().is_some_and(|us| us >= 150_000), "{view}");
-    assert_eq!(case.send(call()).await.status, 200);
-    wait::until("who would have waited long enough counts", async || {
-        let refusal =
-            case.send(Call::get(HOST, "/").plan("hold").header("grpc-timeout", "300m")).await.refusal();
+async fn where_timeouts_are_no_failures_calls_that_are_never_answered_are_slow_all_the_same() {
+    let breaker = "client: {circuitBreaker: {scope: Service, consecutiveFailures: 2, \
+                   window: {type: Time, duration: 10s, minRequests: 8}, slowCall: {threshold: 100ms, ratio: 0.5}, \
+                   failureWhen: {httpCodes: [], grpcCodes: [], timeouts: false}}}";
+    let impatient = "[{timeouts: {request: 200ms}, backendRefs: [{name: web, port: 8080}]}]";
+    let case = Case::start(breaker, impatient).await;
+    let mut timed_out = 0;
+    wait::until("it opens", async || {
+        let refusal = case.send(Call::get(HOST, "/").plan("hold")).await.refusal();
         if refusal.label == "breaker_open" { Ok(()) } else { Err(refusal.label) }
+            .inspect_err(|_| timed_out += 1)
     })
     .await;
+    assert!(timed_out >= 7, "{timed_out}: two failures in a row would have opened it");
 }
 
 #[tokio::test]

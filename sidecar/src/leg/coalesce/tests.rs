@@ -81,6 +81,34 @@ async fn where_others_may_add_the_write_waits_for_exactly_one_more_turn() {
 }
 
 #[tokio::test]
+async fn who_always_reads_a_little_and_never_all_has_no_more_gathered_than_may_be() {
+    let (near, mut far) = tokio::io::duplex(20 << 10);
+    let (mut io, _flusher) = coalescing(near);
+    let (mut sent, mut read) = (Vec::new(), Vec::new());
+    for turn in 0..1_000_u32 {
+        tokio::task::yield_now().await;
+        let chunk = vec![u8::try_from(turn % 251).expect("small"); 16 << 10];
+        let wrote = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, &chunk))).await;
+        if let Poll::Ready(wrote) = wrote {
+            sent.extend_from_slice(&chunk[..wrote.expect("the pipe is open")]);
+        }
+        let mut some = [0; 12 << 10];
+        let mut some = ReadBuf::new(&mut some);
+        // Nothing may be there to be read.
+        let _ = poll_fn(|cx| Poll::Ready(Pin::new(&mut far).poll_read(cx, &mut some))).await;
+        read.extend_from_slice(some.filled());
+        let capacity = io.0.gathered.borrow().bytes.capacity();
+        assert!(
+            capacity <= 2 * SPARE_BYTES_MAX,
+            "{capacity} after {turn} writes, of which {} bytes are read",
+            read.len()
+        );
+    }
+    assert!(read.len() > 8 * SPARE_BYTES_MAX, "{}", read.len());
+    assert!(sent.starts_with(&read), "in order, and none twice");
+}
+
+#[tokio::test]
 async fn what_one_connection_gathered_in_the_next_one_takes_and_an_idle_one_holds_nothing() {
     let much = vec![7_u8; 32 << 10];
     let (mut first, mut first_flusher, _) = sink(usize::MAX);

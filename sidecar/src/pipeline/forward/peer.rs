@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{HeaderMap, Response};
 use http_body::Body as _;
@@ -25,10 +25,6 @@ use crate::pipeline::{headers, upgrade, way};
 use crate::shard::Shard;
 use crate::upstream::connect::NoConnection;
 use crate::upstream::share::Share;
-
-/// An answer that comes with less left of the request's time comes since that is over: the far side counts what it is told in whole
-/// milliseconds, ends that much sooner, and its answer has a way back. 3 ms: a millisecond, and a way on a busy machine.
-const LAST_MOMENT: Duration = Duration::from_millis(3);
 
 /// The head of an answer from an endpoint, before anything of it is passed on: the request may still be sent again.
 pub struct Reply {
@@ -83,13 +79,7 @@ pub async fn to_peer(
             return Err(failure);
         }
     };
-    let took = now.saturating_duration_since(sent_at);
-    if routed.request_deadline().is_some_and(|at| at.saturating_duration_since(now) < LAST_MOMENT) {
-        // As a rule the far sidecar says that the time is over.
-        chosen.attempt.gave_up(took, now);
-    } else {
-        chosen.attempt.answered(took, now);
-    }
+    chosen.attempt.answered(now.saturating_duration_since(sent_at), now);
     let never_ran = never_reached_app(response.headers());
     let by = if was_shed(response.headers()) { By::Shed } else { By::Backend };
     if never_ran && may_go_elsewhere(shard, routed, address, tried) {

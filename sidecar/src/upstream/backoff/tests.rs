@@ -49,11 +49,13 @@ fn what_the_far_side_asks_for_is_waited_for_unless_it_lies_beyond_the_deadline()
 #[test]
 fn without_a_deadline_nobody_waits_longer_than_half_a_minute_on_the_far_sides_word() {
     let asked = |seconds| Before { retry_after: Some(Duration::from_secs(seconds)), ..before(1) };
-    assert_eq!(wait(&asked(29), 0.0), Ok(Duration::from_secs(29)));
-    assert!(matches!(wait(&asked(30), 0.0), Err(TooLate::RetryAfter { .. })));
+    assert_eq!(wait(&asked(30), 0.0), Ok(Duration::from_secs(30)));
+    assert!(matches!(wait(&asked(31), 0.0), Err(TooLate::RetryAfter { .. })));
     let patient =
         Before { first: Duration::from_mins(1), retry_after: Some(Duration::from_mins(1)), ..before(9) };
     assert_eq!(wait(&patient, 1.0), Ok(Duration::from_mins(11)), "policy's own waits are its own affair");
+    let asked = Before { retry_after: Some(Duration::from_mins(2)), ..patient };
+    assert!(matches!(wait(&asked, 0.0), Err(TooLate::RetryAfter { .. })));
 }
 
 #[test]

@@ -59,7 +59,9 @@ impl Tally {
         }
         let counts = &mut self.unsent.counts;
         match outcome {
-            Outcome::Ignored => return Urgency::Later,
+            Outcome::Ignored if pace == Pace::Prompt => return Urgency::Later,
+            // Neither a success nor a failure; of the requests that were slow it is one.
+            Outcome::Ignored => counts.successes = counts.successes.saturating_add(1),
             Outcome::Success => {
                 counts.successes = counts.successes.saturating_add(1);
                 self.unsent.success_at = Some(now);

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use crate::upstream::digest::Scope;
 
-/// Events that wait to be taken. 64: the shell takes them after each input, and one input seldom changes more endpoints; of more
-/// than that the last says how many there were.
-const EVENTS_MAX: usize = 64;
+/// Events that wait to be taken. 24: the shell takes them after each input, and one input seldom changes more endpoints; of more
+/// than that the last says how many there were. Fewer than a report holds, so that this is in it.
+const EVENTS_MAX: usize = 24;
 
 /// What people may want to read afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -59,7 +59,7 @@ fn of_more_changes_than_are_kept_their_number_is_told() {
         machine.handle(failed(n), 0.0, now);
     }
     let told = whats(&mut machine);
-    assert_eq!((told.len(), told.last().map(String::as_str)), (65, Some("and 36 changes more")));
+    assert_eq!((told.len(), told.last().map(String::as_str)), (25, Some("and 76 changes more")));
     assert!(machine.take_events().is_empty());
 }
 
