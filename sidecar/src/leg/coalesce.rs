@@ -26,7 +26,6 @@ const GATHERED_BYTES_MAX: usize = 64 << 10;
 const KEPT_BYTES_MAX: usize = 4 << 10;
 /// The largest that waits for the next connection: all that may be gathered, and the write that went past it.
 const SPARE_BYTES_MAX: usize = 2 * GATHERED_BYTES_MAX;
-
 /// From so many on, a buffer is made as large as any may become. 32 KiB: two full frames.
 const MUCH_BYTES: usize = 32 << 10;
 

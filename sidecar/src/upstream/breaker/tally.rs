@@ -60,7 +60,7 @@ impl Tally {
         let counts = &mut self.unsent.counts;
         match outcome {
             Outcome::Ignored if pace == Pace::Prompt => return Urgency::Later,
-            // Neither a success nor a failure; of the requests that were slow it is one.
+            // Neither ends a streak nor makes one: it only was slow. Among the requests it is one that did not fail.
             Outcome::Ignored => counts.successes = counts.successes.saturating_add(1),
             Outcome::Success => {
                 counts.successes = counts.successes.saturating_add(1);
