@@ -17,4 +17,5 @@ pub mod opaque;
 pub mod patience;
 pub mod pump;
 pub mod service;
+pub mod socket;
 pub mod wire;

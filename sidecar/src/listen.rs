@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use self::addresses::{Addresses, Place};
+use crate::leg::socket;
 use crate::limits::Limits;
 use crate::stats::{Counter, Listener, ShardStats};
 
@@ -80,6 +81,7 @@ pub fn bind(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
+        socket::tune(&socket)?;
         socket.listen(i32::try_from(BACKLOG).expect("a small constant"))?;
         TcpListener::from_std(socket.into())
     };
@@ -143,8 +145,7 @@ impl Doors {
             }
         };
         let shard = self.pick();
-        let handed = stream.set_nodelay(true).and_then(|()| stream.into_std());
-        let Ok(stream) = handed else { return };
+        let Ok(stream) = stream.into_std() else { return };
         let door = &self.shards[shard];
         if door.send.try_send(Accepted { stream, peer, entry: Arc::clone(entry), place }).is_err() {
             // Closing it is all that can be done: the shard is further behind than any client waits.

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::leg::h2_client::{H2Connection, Lane};
+use crate::leg::socket;
 
 /// TCP connect to another sidecar. 1 s: one lost SYN is sent again within it.
 pub const CONNECT_MAX: Duration = Duration::from_secs(1);
@@ -188,7 +189,7 @@ pub async fn accept(own: &Tls, tcp: TcpStream) -> Result<Peer, AcceptError> {
 }
 
 fn tune(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
+    socket::tune(tcp)?;
     socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 

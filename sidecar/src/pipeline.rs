@@ -124,7 +124,12 @@ async fn send_out(
                 (Failure::NeverRan(why.clone()).ended(), Settled::Refusal(why))
             }
         };
-        match routed.after(&app.shard, &ended, settled.reply()).await {
+        let next = if interim.is_hinted() {
+            Next::Settled
+        } else {
+            routed.after(&app.shard, &ended, settled.reply()).await
+        };
+        match next {
             Next::Settled => return settled.answer(&mut routed, &tried, record),
             Next::Refused(why) => return Err(routed.refused(why)),
             Next::Again { wait, why } => {

@@ -7,8 +7,9 @@ Small requests, GET of 1,024 bytes, come at 1,000 a second over 16 connections (
 due). Beside them, in turn:
   alone      nothing
   unread     one client that asks for 1 GiB and never reads
-  large      one that reads 1 GiB after the other
+  gigabit    one that reads 1 GiB after the other at 1 Gbit/s
   both       both of these
+  large      one that reads 1 GiB after the other as fast as it can: whoever it is, all processes then share what cores there are
   slowloris  2,000 connections that send one byte of a head each second
 Medians of the rounds, `bad` their sum: answered, but not by 200. `rps` is how many were answered; where none was, latency is
 `inf`. Memory is the highest of the proxies together during the phase, `read_mib` what the reader of the large ones got, `open`
@@ -18,6 +19,7 @@ for it.
 import argparse
 import contextlib
 import json
+import math
 import pathlib
 import signal
 import socket
@@ -32,7 +34,8 @@ from urllib.parse import urlsplit
 import bench
 
 RATE, CONNECTIONS, SLOW, SLOW_AT_ONCE = 1000, 16, 2000, 20
-PHASES = ("alone", "unread", "large", "both", "slowloris")
+PHASES = ("alone", "unread", "gigabit", "both", "large", "slowloris")
+GIGABIT = 1e9 / 8
 
 
 def address(url):
@@ -64,12 +67,14 @@ def never_reads(url, stop):
         stop.wait()
 
 
-def reads_all(url, stop, read):
+def reads_all(url, stop, read, bytes_per_second=math.inf):
+    began = time.monotonic()
     while not stop.is_set():
         try:
             with urllib.request.urlopen(url + "files/big", timeout=2) as answer:
                 while not stop.is_set() and (got := answer.read(1 << 18)):
                     read[0] += len(got)
+                    time.sleep(max(0.0, began + read[0] / bytes_per_second - time.monotonic()))
         except OSError:
             pass  # refused, or stalled by the other: `read_mib` shows it
 
@@ -100,8 +105,9 @@ def slowloris(url, stop, held):
 
 def phase(name, url, args, pids):
     read, held = [0], [0]
-    unread, large = (lambda stop: never_reads(url, stop)), (lambda stop: reads_all(url, stop, read))
-    jobs = {"alone": [], "unread": [unread], "large": [large], "both": [unread, large],
+    unread, gigabit = (lambda stop: never_reads(url, stop)), (lambda stop: reads_all(url, stop, read, GIGABIT))
+    jobs = {"alone": [], "unread": [unread], "gigabit": [gigabit], "both": [unread, gigabit],
+            "large": [lambda stop: reads_all(url, stop, read)],
             "slowloris": [lambda stop: slowloris(url, stop, held)]}[name]
     peak, done = [bench.rss_mib(pids)], threading.Event()
 
@@ -148,8 +154,11 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     spec = json.loads(args.setups.read_text())
     fill = bench.filler(spec, args.var, args.dir)
-    with open(args.dir / "files/big", "wb") as big:
+    with open(args.dir / "files/big", "w+b") as big:
         big.truncate(1 << 30)
+        # Into the page cache, so that the first to ask for it does not make nginx wait for the kernel.
+        while big.read(1 << 20):
+            pass
     logs = tempfile.mkdtemp(prefix="stall-logs-")
     print(f"logs: {logs}", file=sys.stderr)
     setups = [s for s in spec["setups"] if s["name"] in args.only]
@@ -169,7 +178,7 @@ def main():
         for which in measured[0]:
             rows.append([name, which, f"{of(which, 'rps'):.0f}", f"{of(which, 'p50') / 1e3:.2f}", f"{of(which, 'p99') / 1e3:.2f}",
                          f"{of(which, 'p99') / of('alone', 'p99'):.2f}", str(sum(row[which]["bad"] for row in measured)),
-                         f"{of(which, 'mib'):.0f}", f"{of(which, 'read_mib'):.0f}" if which in ("large", "both") else "-",
+                         f"{of(which, 'mib'):.0f}", f"{of(which, 'read_mib'):.0f}" if which in ("gigabit", "large", "both") else "-",
                          f"{of(which, 'open'):.0f}" if which == "slowloris" else "-"])
     bench.table(f"small requests at {RATE}/s beside a neighbour, phases of {args.seconds} s, {args.rounds} rounds",
                 ["setup", "phase", "rps", "p50_ms", "p99_ms", "p99 to alone", "bad", "peak_mib", "read_mib", "open"], rows)

@@ -90,7 +90,8 @@ where
                     // Boxed: as an argument it would lie in the task twice.
                     match limits.judge(&request) {
                         Ok(()) => {
-                            let interim = Interim::H2(Rc::clone(&respond));
+                            let interim =
+                                Interim::H2 { stream: Rc::clone(&respond), hinted: Cell::default() };
                             let handled = Box::pin(service.serve(request, interim));
                             actix_rt::spawn(answer(handled, respond, guard, resets));
                         }

@@ -17,7 +17,11 @@ pub enum Interim {
     None,
     /// HTTP/1.1, waiting for 100; true once it may send its content.
     Continue(Rc<Cell<bool>>),
-    H2(Rc<RefCell<SendResponse<Bytes>>>),
+    H2 {
+        stream: Rc<RefCell<SendResponse<Bytes>>>,
+        /// It was told of what is to come.
+        hinted: Cell<bool>,
+    },
 }
 
 impl Interim {
@@ -26,12 +30,18 @@ impl Interim {
     pub fn send(&self, interim: Response<()>) {
         match (self, interim.status()) {
             (Self::Continue(go), StatusCode::CONTINUE) => go.set(true),
-            (Self::H2(stream), StatusCode::CONTINUE | StatusCode::EARLY_HINTS) => {
+            (Self::H2 { stream, hinted }, status @ (StatusCode::CONTINUE | StatusCode::EARLY_HINTS)) => {
+                hinted.set(hinted.get() || status == StatusCode::EARLY_HINTS);
                 if let Err(error) = stream.borrow_mut().send_informational(interim) {
                     tracing::trace!(%error, "the client had gone");
                 }
             }
             _ => {}
         }
+    }
+
+    /// Whether the client has begun to act on an answer: no other one may follow.
+    pub fn is_hinted(&self) -> bool {
+        matches!(self, Self::H2 { hinted, .. } if hinted.get())
     }
 }

@@ -18,8 +18,10 @@ use smallvec::SmallVec;
 use super::body::BodyError;
 
 pub mod room;
+mod turns;
 
 use room::{NoRoom, Place, Room};
+use turns::Turns;
 
 /// How a pump ended early.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +166,7 @@ pub struct Pump<B> {
     done: bool,
     /// Told of what it waits for.
     watched: Option<Rc<Cell<Waits>>>,
+    turns: Turns,
     pub bytes_sent: u64,
 }
 
@@ -180,6 +183,7 @@ impl<B: Source> Pump<B> {
             ended: false,
             done: false,
             watched: None,
+            turns: Turns::default(),
             bytes_sent: 0,
         }
     }
@@ -266,12 +270,18 @@ impl<B: Source> Pump<B> {
             if !self.unsent.is_empty() || self.last {
                 let before = self.unsent.len();
                 let polled = sink.poll_data(&mut self.unsent, self.last, cx);
-                self.bytes_sent += (before - self.unsent.len()) as u64;
+                let sent = before - self.unsent.len();
+                self.bytes_sent += sent as u64;
+                self.turns.sent(sent);
                 ready!(polled)?;
                 self.ended = self.last && self.unsent.is_empty();
                 continue;
             }
-            match self.poll_next(cx) {
+            let next = match self.turns.poll(cx) {
+                Poll::Ready(()) => self.poll_next(cx),
+                Poll::Pending => Poll::Pending,
+            };
+            match next {
                 Poll::Pending => {
                     if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
                         return Poll::Ready(Err(error));

@@ -18,6 +18,16 @@ fn equally_busy_shards_take_turns_even_before_anything_is_counted() {
     assert_eq!(picked, [0, 1, 0, 1]);
 }
 
+#[tokio::test]
+async fn what_is_accepted_is_tuned_as_its_listener_is() {
+    let listener = bind("127.0.0.1:0".parse().unwrap(), "--inbound").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (accepted, _) = listener.accept().await.unwrap();
+    let accepted = socket2::SockRef::from(&accepted);
+    assert!(accepted.tcp_nodelay().unwrap());
+    assert_eq!(accepted.tcp_notsent_lowat().unwrap(), 64 << 10);
+}
+
 #[test]
 fn a_burst_is_forgotten() {
     let start = Instant::now();

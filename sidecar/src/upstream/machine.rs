@@ -274,19 +274,19 @@ impl Machine {
     /// Every endpoint, or the service, has the breaker that policy gives it.
     fn rearm(&mut self, now: Instant) {
         let policy = policy(&self.settings);
-        let (by_endpoint, by_service) = match policy.scope {
-            BreakerScope::Endpoint => (true, false),
-            BreakerScope::Service => (false, true),
+        let by_endpoint = policy.scope == BreakerScope::Endpoint;
+        let mut arm = |scope, breaker: &mut Option<breaker::Machine>, wanted: bool| {
+            if !wanted && breaker.take().is_some() {
+                let what = "its breaker is gone: policy has it elsewhere now".to_owned();
+                self.journal.add(scope, what, now);
+            } else if wanted && breaker.is_none() {
+                *breaker = Some(breaker::Machine::new(Arc::clone(&policy), now));
+            }
         };
-        let arm = |breaker: &mut Option<breaker::Machine>, wanted: bool| match (wanted, breaker.is_some()) {
-            (true, false) => *breaker = Some(breaker::Machine::new(Arc::clone(&policy), now)),
-            (false, true) => *breaker = None,
-            (true, true) | (false, false) => {}
-        };
-        for endpoint in self.endpoints.values_mut() {
-            arm(&mut endpoint.breaker, by_endpoint);
+        for (&address, endpoint) in &mut self.endpoints {
+            arm(Scope::Endpoint(address), &mut endpoint.breaker, by_endpoint);
         }
-        arm(&mut self.breaker, by_service);
+        arm(Scope::Service, &mut self.breaker, !by_endpoint);
     }
 
     fn eject(&mut self, address: SocketAddr, cause: String, unit: f64, now: Instant) -> bool {

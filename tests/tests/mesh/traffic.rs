@@ -1,5 +1,7 @@
 //! How services are called and protected: retries within their budget, breakers, queues, deadlines that travel.
 
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::Method;
@@ -7,6 +9,8 @@ use outrider_tests::app::Speaks;
 use outrider_tests::call::{Answer, Call, Connection};
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::{Mesh, Pod};
+use outrider_tests::raw::recorder::Recorder;
+use outrider_tests::raw::script::Step;
 use outrider_tests::{policy, wait};
 
 const HOST: &str = "web.test:8080";
@@ -461,4 +465,31 @@ async fn a_body_that_finds_no_room_is_sent_once_and_counted() {
     assert_eq!(metric("outrider_bodies_not_kept_total", &["reason=\"no_room\""]).await, Ok(1.0));
     assert_eq!(metric("outrider_kept_body_limit_bytes", &[]).await, Ok(64.0));
     assert_eq!(metric("outrider_kept_body_bytes", &[]).await, Ok(0.0));
+}
+
+#[tokio::test]
+async fn a_client_that_was_given_a_hint_of_an_answer_gets_that_answer_and_no_other() {
+    let documents = [policy::OPEN, &policy::http("caller", 8080), &policy::http("web", 8080)];
+    let route = policy::route("web", "web", 8080, RETRIED);
+    let mesh = Mesh::start(&policy::documents(&[&documents[..], &[&*route]].concat())).await;
+    let caller = mesh.pod("caller").start().await;
+    let web = mesh.pod("web").start().await;
+    // What is asked for first is answered by 503, and what is asked for again by 200.
+    let asked = Mutex::new(HashSet::new());
+    let app = Recorder::start(web.sidecar.at(port::APP), move |request| {
+        let target = request.target().to_owned();
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n";
+        let hint = if target.starts_with("/hint") { hint } else { "" };
+        let first = asked.lock().expect("no panic").insert(target);
+        let status = if first { "503 Service Unavailable" } else { "200 OK" };
+        vec![Step::Send(format!("{hint}HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes())]
+    });
+    caller.sidecar.sees("test/web", 1).await;
+    let status = async |call: Call| {
+        wait::bounded("an answer", call.send(caller.outbound())).await.expect("an answer").status
+    };
+    assert_eq!(status(Call::get(HOST, "/plain").http2()).await, 200, "nothing was told");
+    assert_eq!(status(Call::get(HOST, "/hint-1")).await, 200, "no client of HTTP/1.1 is given one");
+    assert_eq!(status(Call::get(HOST, "/hint-2").http2()).await, 503, "the hint was");
+    assert_eq!(app.performed(), 5);
 }

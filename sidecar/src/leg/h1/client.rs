@@ -24,6 +24,7 @@ use super::sink::H1Sink;
 use crate::leg::body::Body;
 use crate::leg::interim::{INTERIM_MAX, Interim};
 use crate::leg::pump::{Pump, PumpError};
+use crate::leg::socket;
 use crate::leg::wire::Wire;
 use crate::mesh::CONNECT_MAX;
 
@@ -256,7 +257,7 @@ impl H1Pool {
         let stream = actix_rt::time::timeout(CONNECT_MAX, TcpStream::connect(app))
             .await
             .map_err(|_| H1Error::ConnectTimeout { app })?
-            .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .and_then(|stream| socket::tune(&stream).map(|()| stream))
             .map_err(|source| H1Error::Connect { app, source })?;
         Ok(Conn::new(Wire::from(stream), self.limits))
     }

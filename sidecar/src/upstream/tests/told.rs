@@ -1,6 +1,9 @@
 //! What people can read afterwards: each change of an upstream's endpoints, with its cause.
 
+use outrider_shared::traffic::BreakerScope;
+
 use super::*;
+use crate::upstream::digest::Scope;
 
 fn whats(machine: &mut Machine) -> Vec<String> {
     machine.take_events().into_iter().map(|event| event.what).collect()
@@ -84,4 +87,24 @@ async fn what_actors_went_through_is_counted_also_when_their_upstream_is_gone() 
         4,
         "its own mail is measured: three, and the crash"
     );
+}
+
+#[test]
+fn that_a_breaker_is_gone_with_what_it_knew_is_told() {
+    let now = Instant::now();
+    let mut machine = Machine::resume(&empty(), now);
+    machine.handle(directory(&[1]), 0.0, now);
+    let scoped = |scope| {
+        let mut settings = Settings::of_service(None, 16);
+        settings.client.breaker.scope = scope;
+        settings
+    };
+    machine.configure(scoped(BreakerScope::Service), now);
+    machine.take_events();
+    machine.configure(scoped(BreakerScope::Endpoint), now);
+    let gone = "its breaker is gone: policy has it elsewhere now";
+    let told: Vec<_> = machine.take_events().into_iter().map(|event| (event.scope, event.what)).collect();
+    assert_eq!(told, [(Scope::Service, gone.to_owned())]);
+    machine.configure(scoped(BreakerScope::Service), now);
+    assert_eq!(machine.take_events()[0].scope, Scope::Endpoint(address(1)));
 }
