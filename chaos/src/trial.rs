@@ -133,6 +133,11 @@ impl Trial {
     }
 }
 
+/// Why one of these systems cannot be run here, if one cannot.
+pub fn missing(systems: &[System]) -> Option<String> {
+    systems.contains(&System::Envoy).then(envoy::find)?.err()
+}
+
 /// Runs an experiment on all these systems, one after another. An error says that it could not be made, not what it found.
 ///
 /// May be cancelled: the processes end with the future.
@@ -162,6 +167,7 @@ pub async fn run_trial(trial: Trial, systems: &[System], setting: &Setting<'_>) 
             .then(|| format!("{} of the time, {:?} grid", setting.time_scale, setting.grid).to_lowercase()),
         runs,
         skipped,
+        envoy: envoy::find().ok().and_then(|program| envoy::version(&program)),
         panels: trial.panels(setting),
         made: jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string(),
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

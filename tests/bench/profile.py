@@ -3,7 +3,7 @@
 
     profile.py DIR [--var grpc=PATH]        after rivals.py DIR and outrider.py DIR OUTRIDER
 
-Builds the sidecar with counters in it (PROFILE_TO, six minutes on two cores), puts the loads of the benchmark on pairs of it, and
+Builds the sidecar with counters in it (six minutes on two cores), puts the loads of the benchmark on pairs of it, and
 merges what the counters say into deploy/outrider.profdata. To be done after a change on a request's way, or of the compiler:
 functions that have changed since are built as if there were no profile.
 
@@ -39,9 +39,10 @@ def merger():
     return found or sys.exit("llvm-profdata is missing: rustup component add llvm-tools, or apt-get install llvm-19")
 
 
-def built(folder):
-    """The instrumented sidecar."""
-    at = subprocess.check_output([ROOT / "deploy/build", "--quiet"], text=True, env=dict(os.environ, PROFILE_TO=str(folder)))
+def built():
+    """The instrumented sidecar. Both packages are named by the script, so that it has the features that a release has."""
+    build = [ROOT / "deploy/build", "--quiet", "--bin", "outrider-sidecar"]
+    at = subprocess.check_output(build, text=True, env=dict(os.environ, INSTRUMENTED="yes"))
     return pathlib.Path(at.strip()) / "outrider-sidecar"
 
 
@@ -74,7 +75,7 @@ def main():
     spec = json.loads((args.dir / "setups.json").read_text())
     raw = pathlib.Path(tempfile.mkdtemp(prefix="outrider-profile-"))
     began = time.monotonic()
-    sidecar = built(raw)
+    sidecar = built()
     print(f"built in {time.monotonic() - began:.0f} s", file=sys.stderr)
     # Each process writes a file of its own.
     os.environ["LLVM_PROFILE_FILE"] = f"{raw}/%p.profraw"

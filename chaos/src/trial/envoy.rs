@@ -4,6 +4,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,6 +30,17 @@ pub fn find() -> Result<PathBuf, String> {
     let on_path = || env::split_paths(&path).map(|folder| folder.join("envoy"));
     let found = given.into_iter().chain(on_path()).find(|path| is_program(path));
     found.ok_or_else(|| format!("there is no envoy on PATH, and {VARIABLE} names none"))
+}
+
+/// What it says of itself: the number of its release.
+pub fn version(program: &Path) -> Option<String> {
+    let told = Command::new(program).arg("--version").output().ok()?;
+    version_in(&String::from_utf8_lossy(&told.stdout)).map(str::to_owned)
+}
+
+/// `… version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
+fn version_in(told: &str) -> Option<&str> {
+    told.split_once("version: ")?.1.split('/').nth(1)
 }
 
 /// Itself, not a script that starts it, as pip's does: that one can be ended without its Envoy.

@@ -71,6 +71,8 @@ pub struct Outcome {
     pub runs: Vec<Run>,
     /// Systems that were not run, and why.
     pub skipped: Vec<(System, String)>,
+    /// The release of the Envoy that was compared.
+    pub envoy: Option<String>,
     pub panels: Vec<Panel>,
     pub made: String,
     pub cores: usize,

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::outcome::{LAG_P99_MAX, Outcome, Run, time};
 use super::plot::{Curve, svg};
+use super::system::System;
 
 impl Outcome {
     /// The file beside the document.
@@ -29,7 +30,9 @@ impl Outcome {
         self.figures(&mut text);
         text.push_str("\n## What was compared\n\n| system | what stands between the apps |\n|---|---|\n");
         for run in &self.runs {
-            let _ = writeln!(text, "| {} | {} |", run.system, self.trial.between(run.system));
+            let release = self.envoy.as_ref().filter(|_| run.system == System::Envoy);
+            let release = release.map(|release| format!(" {release}")).unwrap_or_default();
+            let _ = writeln!(text, "| {}{release} | {} |", run.system, self.trial.between(run.system));
         }
         for (system, why) in &self.skipped {
             let _ = writeln!(text, "| {system} | skipped: {} |", cell(why));

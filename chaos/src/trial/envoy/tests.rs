@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{config, is_program};
+use super::{config, is_program, version_in};
 use crate::trial::policy::Route;
 use crate::trial::topology::Topology;
 
@@ -33,4 +33,11 @@ fn a_script_that_would_start_an_envoy_is_none() {
         assert_eq!(is_program(&path), expected);
     }
     assert!(!is_program(&folder.path().join("missing")));
+}
+
+#[test]
+fn an_envoy_says_its_release_behind_its_commit() {
+    let told = "\n/usr/bin/envoy  version: 9e5580933739/1.40.0/Clean/RELEASE/BoringSSL\n";
+    assert_eq!(version_in(told), Some("1.40.0"));
+    assert_eq!(version_in("no envoy at all"), None);
 }

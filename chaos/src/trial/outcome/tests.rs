@@ -22,6 +22,7 @@ fn outcome(runs: Vec<Run>) -> Outcome {
         shortened: Some("0.1 of the time".to_owned()),
         runs,
         skipped: vec![(System::Envoy, "there is none".to_owned())],
+        envoy: None,
         panels: vec![Panel::new("Goodput", "seconds", "a second")],
         made: "2026-01-01T00:00:00Z".to_owned(),
         cores: 2,
