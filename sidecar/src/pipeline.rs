@@ -116,7 +116,7 @@ async fn send_out(
             Err(Failure::Final(why)) => (Failure::Final(why.clone()).ended(), Settled::Refusal(why)),
             Err(Failure::NeverRan(why)) => {
                 tried.push(address);
-                if routed.can_go_elsewhere(&app.shard, &tried) {
+                if !interim.is_hinted() && routed.can_go_elsewhere(&app.shard, &tried) {
                     routed.restart();
                     record.redispatched(&why);
                     continue;
@@ -124,12 +124,7 @@ async fn send_out(
                 (Failure::NeverRan(why.clone()).ended(), Settled::Refusal(why))
             }
         };
-        let next = if interim.is_hinted() {
-            Next::Settled
-        } else {
-            routed.after(&app.shard, &ended, settled.reply()).await
-        };
-        match next {
+        match routed.after(&app.shard, &ended, settled.reply(), interim.is_hinted()).await {
             Next::Settled => return settled.answer(&mut routed, &tried, record),
             Next::Refused(why) => return Err(routed.refused(why)),
             Next::Again { wait, why } => {

@@ -42,7 +42,7 @@ pub enum PumpError {
 pub enum Waits {
     /// That more of it comes.
     Source,
-    /// That its receiver takes more, or is connected to.
+    /// That its receiver takes more, or is connected to; or its next turn.
     #[default]
     Sink,
     /// Nothing any more.
@@ -247,7 +247,8 @@ impl<B: Source> Pump<B> {
         let polled = self.poll_on(sink, cx);
         self.done = polled.is_ready();
         if let Some(watched) = &self.watched {
-            let sends = self.ended || self.last || !self.unsent.is_empty();
+            // Between two turns more has come, as far as anybody knows.
+            let sends = self.ended || self.last || !self.unsent.is_empty() || self.turns.is_between();
             watched.set(if self.done {
                 Waits::Over
             } else if sends {

@@ -239,7 +239,8 @@ pub(super) async fn over_h2(
             None => return Err(Failure::Final(Rejection::MalformedRequest { why: "its body broke off" })),
             Some(Err(error)) if is_above_goaway(&error) => {
                 connection.retire();
-                if tries == CONNECTIONS_TRIED || !body.as_ref().is_none_or(Pump::can_restart) {
+                let is_last = tries == CONNECTIONS_TRIED || interim.is_hinted();
+                if is_last || !body.as_ref().is_none_or(Pump::can_restart) {
                     return Err(Failure::NeverRan(reset));
                 }
                 body.iter_mut().for_each(Pump::restart);

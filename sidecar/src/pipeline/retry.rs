@@ -45,6 +45,8 @@ pub struct Failed<'a> {
     pub fields: Option<&'a HeaderMap>,
     /// Retries below were spent.
     pub retried_below: bool,
+    /// The client acts on it already.
+    pub is_hinted: bool,
 }
 
 impl<'t> Retries<'t> {
@@ -68,7 +70,7 @@ impl<'t> Retries<'t> {
         let Verdict::Retry(why) = judge::retry(policy, method, self.key, failed.ended) else {
             return Next::Settled;
         };
-        if self.made >= policy.attempts || !routed.can_restart() {
+        if self.made >= policy.attempts || failed.is_hinted || !routed.can_restart() {
             spent(shard, routed);
             return Next::Settled;
         }

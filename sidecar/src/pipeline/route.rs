@@ -145,13 +145,19 @@ impl Routed<'_> {
         [own, self.urgency.deadline].into_iter().flatten().min()
     }
 
-    /// What follows an attempt that ended.
-    pub(super) async fn after(&mut self, shard: &Shard, ended: &Ended, reply: Option<&Reply>) -> Next {
+    /// What follows an attempt that ended. `is_hinted`: the client was given a hint of its answer.
+    pub(super) async fn after(
+        &mut self,
+        shard: &Shard,
+        ended: &Ended,
+        reply: Option<&Reply>,
+        is_hinted: bool,
+    ) -> Next {
         let retried_below = reply.is_some_and(Reply::was_retried);
         if self.rule.retry.is_none() && !retried_below {
             return Next::Settled;
         }
-        let failed = Failed { ended, fields: reply.map(Reply::fields), retried_below };
+        let failed = Failed { ended, fields: reply.map(Reply::fields), retried_below, is_hinted };
         let mut retries = self.retries;
         // Boxed: rare, and large.
         let next = Box::pin(retries.after(shard, self, &failed)).await;

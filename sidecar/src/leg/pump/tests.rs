@@ -193,3 +193,24 @@ async fn bodies_share_one_bound_and_what_finds_no_room_is_sent_but_not_kept() {
     again.commit();
     assert_eq!(room.view().bytes, 0, "the answer has begun");
 }
+
+#[actix_rt::test]
+async fn a_body_that_is_between_two_turns_does_not_wait_for_its_source() {
+    let (mut body, received, _send) = stream(1 << 20).await;
+    let part = vec![7; 16 << 10];
+    let mut pump = Pump::new(Frames::of(&[&*part; 9]));
+    let reader = actix_rt::spawn(read(received));
+    let waits = pump.watch();
+    let mut seen = Vec::new();
+    poll_fn(|cx| {
+        let polled = pump.poll(&mut body, cx);
+        seen.push(waits.get());
+        polled
+    })
+    .await
+    .expect("sends all");
+    assert_eq!(seen.pop(), Some(Waits::Over));
+    assert!(seen.len() >= 2, "nine times 16 KiB are more than two turns");
+    assert!(seen.iter().all(|waits| *waits == Waits::Sink), "{seen:?}");
+    assert_eq!(reader.await.expect("reads").expect("no reset").0.len(), 9 * part.len());
+}

@@ -14,6 +14,7 @@ const TURN_BYTES: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub struct Turns {
     sent: usize,
+    is_between: bool,
 }
 
 impl Turns {
@@ -23,12 +24,18 @@ impl Turns {
 
     /// Ready, unless its turn is over: then it is woken once the thread has looked at its sockets.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.sent < TURN_BYTES {
+        self.is_between = self.sent >= TURN_BYTES;
+        if !self.is_between {
             return Poll::Ready(());
         }
         self.sent = 0;
         // It asks for the wake-up when it is polled first, and needs no second.
         pin!(tokio::task::yield_now()).poll(cx)
+    }
+
+    /// Whether it waits for nothing but its next turn.
+    pub fn is_between(&self) -> bool {
+        self.is_between
     }
 }
 
