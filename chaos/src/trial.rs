@@ -159,6 +159,7 @@ pub async fn run_trial(trial: Trial, systems: &[System], setting: &Setting<'_>) 
         let run = trial.run_one(&stage).await;
         runs.push(run.with_context(|| format!("running {} on {system}", trial.name()))?);
     }
+    let compared = runs.iter().any(|run| run.system == System::Envoy);
     let full = setting.grid == Grid::Full && (setting.time_scale - 1.0).abs() < 1e-9;
     Ok(Outcome {
         trial,
@@ -167,7 +168,7 @@ pub async fn run_trial(trial: Trial, systems: &[System], setting: &Setting<'_>) 
             .then(|| format!("{} of the time, {:?} grid", setting.time_scale, setting.grid).to_lowercase()),
         runs,
         skipped,
-        envoy: envoy::find().ok().and_then(|program| envoy::version(&program)),
+        envoy: compared.then(envoy::find).and_then(Result::ok).and_then(|program| envoy::version(&program)),
         panels: trial.panels(setting),
         made: jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default().to_string(),
         cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),

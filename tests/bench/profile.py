@@ -10,6 +10,7 @@ functions that have changed since are built as if there were no profile.
 Needs `llvm-profdata`: of the toolchain (`rustup component add llvm-tools`), or Debian's `llvm-19` and newer.
 """
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -60,7 +61,9 @@ def load(args, spec, fill, names, logs):
     finally:
         for process in reversed(running):
             process.p.terminate()
-            process.p.wait(END_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.p.wait(END_SECONDS)
+            process.stop()
 
 
 def main():

@@ -30,8 +30,10 @@ impl Outcome {
         self.figures(&mut text);
         text.push_str("\n## What was compared\n\n| system | what stands between the apps |\n|---|---|\n");
         for run in &self.runs {
-            let release = self.envoy.as_ref().filter(|_| run.system == System::Envoy);
-            let release = release.map(|release| format!(" {release}")).unwrap_or_default();
+            let release = match &self.envoy {
+                Some(release) if run.system == System::Envoy => format!(" {release}"),
+                _ => String::new(),
+            };
             let _ = writeln!(text, "| {}{release} | {} |", run.system, self.trial.between(run.system));
         }
         for (system, why) in &self.skipped {

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use super::Shown;
 use crate::table::{Palette, short, table};
 
+/// Sidecars that are silent and whose events are remembered while somebody watches. 1,024: as many as connect anew at one time;
+/// those that are gone for good come no more, however many there were.
+const SILENT_MAX: usize = 1_024;
+
 pub struct Events;
 
 impl Shown for Events {
@@ -45,12 +49,13 @@ impl Shown for Events {
         Some(new.map(object).collect())
     }
 
-    /// Who says nothing for a while, since it connects anew, tells the same again.
+    /// Who says nothing for a while, since it connects anew, tells the same again. Of those, the ones that were silent first
+    /// are forgotten first.
     fn remembered(last: Option<UpstreamsAnswer>, mut now: UpstreamsAnswer) -> UpstreamsAnswer {
         let known: HashSet<SidecarId> = now.sidecars.iter().map(|of| of.sidecar.clone()).collect();
         let silent =
             last.into_iter().flat_map(|last| last.sidecars).filter(|of| !known.contains(&of.sidecar));
-        now.sidecars.extend(silent.collect::<Vec<_>>());
+        now.sidecars.extend(silent.take(SILENT_MAX).collect::<Vec<_>>());
         now
     }
 

@@ -310,6 +310,9 @@ fn each_event_is_one_line_of_json_and_is_told_once() {
         Events::changes(Some(&remembered), &later).unwrap().is_empty(),
         "it had only not reported for a while"
     );
+    let many = UpstreamsAnswer { sidecars: vec![later.sidecars[0].clone(); 2_000] };
+    let nobody = UpstreamsAnswer { sidecars: Vec::new() };
+    assert_eq!(Events::remembered(Some(many), nobody).sidecars.len(), 1_024, "not all that ever were");
     // The sidecar was started anew, and counts anew.
     let mut anew = later.clone();
     anew.sidecars[0].events = vec![event(1, 50)];
