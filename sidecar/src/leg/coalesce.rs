@@ -107,6 +107,8 @@ pub enum Broken {
 struct Inner<T> {
     io: RefCell<T>,
     gathered: RefCell<Gathered>,
+    /// TLS takes more than the socket does: what it has taken and not written yet has to be flushed by a later turn.
+    unflushed: Cell<bool>,
     failed: Cell<Option<io::ErrorKind>>,
 }
 
@@ -122,8 +124,12 @@ pub struct Flusher<T> {
 
 /// Splits `io` into the end for `h2` and the end for its task.
 pub fn coalescing<T>(io: T) -> (Coalescing<T>, Flusher<T>) {
-    let inner =
-        Rc::new(Inner { io: RefCell::new(io), gathered: RefCell::default(), failed: Cell::new(None) });
+    let inner = Rc::new(Inner {
+        io: RefCell::new(io),
+        gathered: RefCell::default(),
+        unflushed: Cell::new(false),
+        failed: Cell::new(None),
+    });
     (Coalescing(Rc::clone(&inner)), Flusher { inner, waited: false })
 }
 
@@ -149,9 +155,12 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             gathered.written += written;
+            self.unflushed.set(true);
         }
         gathered.clear();
-        Pin::new(&mut *io).poll_flush(cx)
+        let flushed = Pin::new(&mut *io).poll_flush(cx);
+        self.unflushed.set(flushed.is_pending());
+        flushed
     }
 }
 
@@ -159,11 +168,12 @@ impl<T: AsyncWrite + Unpin> Flusher<T> {
     /// Ends a poll of the connection: writes what was gathered, or, where `others` may add to it in this round of the
     /// executor, asks to be polled once more after them. Ready with an error only.
     pub fn turn(&mut self, others: bool, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.inner.gathered.borrow().waiting().is_empty() {
+        let has_new = !self.inner.gathered.borrow().waiting().is_empty();
+        if !has_new && !self.inner.unflushed.get() {
             self.waited = false;
             return Poll::Pending;
         }
-        if others && !self.waited {
+        if has_new && others && !self.waited {
             self.waited = true;
             cx.waker().wake_by_ref();
             return Poll::Pending;

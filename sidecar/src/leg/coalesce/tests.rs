@@ -13,6 +13,8 @@ use super::*;
 struct Sink {
     writes: Rc<Cell<usize>>,
     fails_after: usize,
+    /// So many flushes find the socket full, as under TLS, which takes more than the socket does.
+    full: Rc<Cell<usize>>,
 }
 
 impl AsyncRead for Sink {
@@ -29,8 +31,11 @@ impl AsyncWrite for Sink {
         self.writes.set(self.writes.get() + 1);
         Poll::Ready(Ok(buf.len()))
     }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(left) = self.full.get().checked_sub(1) else { return Poll::Ready(Ok(())) };
+        self.full.set(left);
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -39,7 +44,7 @@ impl AsyncWrite for Sink {
 
 fn sink(fails_after: usize) -> (Coalescing<Sink>, Flusher<Sink>, Rc<Cell<usize>>) {
     let writes = Rc::new(Cell::new(0));
-    let (io, flusher) = coalescing(Sink { writes: Rc::clone(&writes), fails_after });
+    let (io, flusher) = coalescing(Sink { writes: Rc::clone(&writes), fails_after, full: Rc::default() });
     (io, flusher, writes)
 }
 
@@ -78,6 +83,20 @@ async fn where_others_may_add_the_write_waits_for_exactly_one_more_turn() {
     assert_eq!(writes.get(), 0);
     assert!(turn(&mut flusher, true).await.is_none());
     assert_eq!(writes.get(), 1, "a second turn writes, whoever is ready");
+}
+
+#[tokio::test]
+async fn what_was_taken_and_found_no_way_out_is_flushed_by_the_turns_that_follow() {
+    let full = Rc::new(Cell::new(2));
+    let (mut io, mut flusher) =
+        coalescing(Sink { writes: Rc::default(), fails_after: 9, full: Rc::clone(&full) });
+    write(&mut io, b"frame").await.expect("gathers");
+    for left in [1, 0] {
+        assert!(turn(&mut flusher, false).await.is_none());
+        assert_eq!(full.get(), left, "nothing new was gathered, and yet it is flushed");
+    }
+    assert!(turn(&mut flusher, false).await.is_none());
+    assert!(!flusher.inner.unflushed.get());
 }
 
 #[tokio::test]
