@@ -1,8 +1,8 @@
 //! What requests brought with them, kept by trace id while they are under way: how the app's own calls find it again.
 //!
 //! A sidecar cannot know which request made its app call another service, and apps forward `traceparent` at most. So the
-//! inbound side keeps deadline and class of each request here, and the outbound side looks them up by the trace id that the
-//! app passed on. The other way round the outbound side notes that retries were spent, and the inbound side tells the caller,
+//! inbound side keeps deadline, class and attempt of each request here, and the outbound side looks them up by the trace id
+//! that the app passed on. The other way round the outbound side notes that retries were spent, and the inbound side tells the caller,
 //! whose sidecar then does not retry.
 //!
 //! One table for all shards, since an app's call may come to another shard than the request that caused it. A slot is two
@@ -10,7 +10,7 @@
 //! eight are taken a request has no context, and that is counted.
 //!
 //! Two requests of one trace that are under way at once share a slot, and the more generous of both counts: the later
-//! deadline; of two classes the first one.
+//! deadline, the fewer attempts before; of two classes the first one.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,24 +68,33 @@ pub struct Context {
     pub class: Option<ClassName>,
     /// A sidecar below has spent its retries: nobody above shall begin anew.
     pub retried: bool,
+    /// Of it, at hops above; at most 7.
+    pub attempts_before: u32,
 }
 
-/// A word of state: 12 bits how many requests share it (0: it is free), 1 bit `retried`, 6 bits the class (0: none), 45
-/// bits the deadline in ms since the table began, rounded up (0: none).
+/// A word of state: 12 bits how many requests share it (0: it is free), 1 bit `retried`, 6 bits the class (0: none), 3 bits
+/// the attempts before, 42 bits the deadline in ms since the table began, rounded up (0: none).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Word(u64);
 
-const DEADLINE_MASK: u64 = (1 << 45) - 1;
+const DEADLINE_MASK: u64 = (1 << 42) - 1;
+const RETRIED: u64 = 1 << 51;
+const SHARED_ONE: u64 = 1 << 52;
 
 impl Word {
-    fn new(shared: u64, retried: bool, class: u64, deadline_ms: u64) -> Self {
-        Self(shared << 52 | u64::from(retried) << 51 | class << 45 | deadline_ms.min(DEADLINE_MASK))
+    /// Of one request.
+    fn new(class: u64, attempts_before: u32, deadline_ms: u64) -> Self {
+        let attempts = u64::from(attempts_before.min(7));
+        Self(SHARED_ONE | class << 45 | attempts << 42 | deadline_ms.min(DEADLINE_MASK))
+    }
+    fn attempts_before(self) -> u32 {
+        u32::try_from(self.0 >> 42 & 7).expect("three bits")
     }
     fn shared(self) -> u64 {
         self.0 >> 52
     }
     fn retried(self) -> bool {
-        self.0 >> 51 & 1 == 1
+        self.0 & RETRIED != 0
     }
     fn class(self) -> u64 {
         self.0 >> 45 & 63
@@ -147,7 +156,7 @@ impl Drop for Kept {
             let word = Word(word);
             Some(match word.shared() {
                 0 | 1 => 0,
-                shared => Word::new(shared - 1, word.retried(), word.class(), word.deadline_ms()).0,
+                _ => word.0 - SHARED_ONE,
             })
         });
         if left.is_ok_and(|before| Word(before).shared() <= 1) {
@@ -160,8 +169,8 @@ impl Drop for Kept {
 impl Contexts {
     /// Keeps the context of a request that came in. `None`: there was no room for it.
     pub fn keep(self: &std::sync::Arc<Self>, key: TraceKey, context: Context) -> Option<Kept> {
-        let word =
-            Word::new(1, context.retried, class_bits(context.class), self.deadline_ms(context.deadline));
+        let deadline_ms = self.deadline_ms(context.deadline);
+        let word = Word::new(class_bits(context.class), context.attempts_before, deadline_ms);
         for slot in Self::ways(key) {
             if self.slots[slot].key.load(Ordering::Acquire) == key.0 && self.share(slot, word) {
                 return Some(Kept { contexts: std::sync::Arc::clone(self), slot, key });
@@ -197,8 +206,7 @@ impl Contexts {
             if slot.key.load(Ordering::Acquire) == key.0 {
                 let noted = slot.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                     let word = Word(word);
-                    (word.shared() > 0)
-                        .then(|| Word::new(word.shared(), true, word.class(), word.deadline_ms()).0)
+                    (word.shared() > 0).then_some(word.0 | RETRIED)
                 });
                 if noted.is_ok() {
                     return;
@@ -237,7 +245,9 @@ impl Contexts {
                 };
                 // Which of two classes is more important only policy knows: the first keeps its own.
                 let class = if word.class() == 0 { more.class() } else { word.class() };
-                Word::new((word.shared() + 1).min(SHARED_MAX), word.retried(), class, deadline).0
+                let attempts = word.attempts_before().min(more.attempts_before());
+                let shared = word.shared().min(SHARED_MAX - 1) * SHARED_ONE;
+                (Word::new(class, attempts, deadline).0 + shared) | word.0 & RETRIED
             })
         });
         shared.is_ok()
@@ -260,7 +270,7 @@ impl Contexts {
         let deadline =
             (word.deadline_ms() > 0).then(|| self.began + Duration::from_millis(word.deadline_ms()));
         let class = u8::try_from(word.class()).ok().filter(|class| *class > 0).map(ClassName);
-        Context { deadline, class, retried: word.retried() }
+        Context { deadline, class, retried: word.retried(), attempts_before: word.attempts_before() }
     }
 }
 

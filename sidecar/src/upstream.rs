@@ -126,8 +126,10 @@ pub struct EndpointState {
     pub breaker: Option<breaker::Snapshot>,
     /// Its health check fails, since then.
     pub unwell: Option<(Instant, String)>,
-    /// No request goes to it but probes.
+    /// No request goes to it but probes, while others are left.
     pub left_out: bool,
+    /// Nor where none is left: policy lets all be left out.
+    pub barred: bool,
 }
 
 /// Whether an endpoint can be connected to.

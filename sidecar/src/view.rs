@@ -81,7 +81,7 @@ pub fn scrape(node: &Node, session: &SessionStatus) -> Scrape {
     }
 }
 
-/// Every upstream in use, by name: health from its actor's snapshot, counters from the shards.
+/// Every upstream in use, by name: what its actor knows, of one instant; where its permits are, now; counters of the shards.
 pub fn upstreams(node: &Node) -> Vec<UpstreamView> {
     let counted: HashMap<String, UpstreamTotals> =
         node.stats.upstream_totals().into_iter().map(|totals| (totals.name.clone(), totals)).collect();
@@ -153,9 +153,12 @@ fn view(
     counted: Option<&UpstreamTotals>,
     of_endpoints: &[EndpointTotals],
 ) -> UpstreamView {
-    let snapshot = upstream.snapshot.load();
     let now = Instant::now();
     let shown = upstream.view.load();
+    // What the actor has shown is of one instant. Before it has, there is only what shards go by.
+    let snapshot =
+        shown.as_ref().map_or_else(|| upstream.snapshot.load_full(), |view| Arc::clone(&view.snapshot));
+    let leases = upstream.leases.view();
     let breaker = |address: SocketAddr| {
         let shown = shown.as_ref()?;
         shown.endpoints.iter().find(|(of, _)| *of == address).map(|(_, view)| view)
@@ -181,9 +184,9 @@ fn view(
         side: upstream.key.side().label().to_owned(),
         generation: snapshot.generation,
         incarnation: snapshot.incarnation,
-        limit: upstream.leases.limit(),
-        in_use: upstream.leases.in_use(),
-        leased_idle: upstream.leases.idle(),
+        limit: leases.limit,
+        in_use: leases.in_use,
+        leased_idle: leases.idle,
         endpoints,
         requests: counted.map_or(0, |totals| totals.requests),
         failures: counted.map_or(0, |totals| totals.failures),
@@ -195,7 +198,7 @@ fn view(
         retries: counted.map_or(0, |totals| totals.retries),
         retries_refused: counted.map_or(0, |totals| totals.retries_refused),
         without_context: counted.map_or(0, |totals| totals.without_context),
-        actor: shown.as_ref().map(|view| actor_view(view, now)),
+        actor: shown.as_ref().map(|view| actor_view(view, leases.limit, now)),
         panic: snapshot.panic.clone(),
         mailbox: Some(mailbox_view(&upstream.mailbox)),
         detected: Vec::new(),
@@ -241,7 +244,7 @@ fn breaker_view(view: &breaker::View, now: Instant) -> BreakerView {
     }
 }
 
-fn actor_view(view: &View, now: Instant) -> ActorView {
+fn actor_view(view: &View, limit: u32, now: Instant) -> ActorView {
     let since = now.saturating_duration_since(view.at);
     let waiting = |name: &str, depth: usize, oldest: Option<Duration>| WaitingView {
         name: name.to_owned(),
@@ -257,7 +260,7 @@ fn actor_view(view: &View, now: Instant) -> ActorView {
                 ConcurrencyAlgorithm::Gradient => "Gradient",
             }
             .to_owned(),
-            limit: limiter.limit,
+            limit,
             latency_us: limiter.latency.map(us),
             least_latency_us: limiter.least.map(us),
             is_learning: limiter.phase == Phase::Dip,

@@ -18,9 +18,12 @@ use super::coalesce::{Broken, Flusher, coalescing};
 use super::interim::{INTERIM_MAX, Interim};
 use super::keepalive::{Keepalive, Peer};
 
-/// Room that we give a peer for each stream, in bytes. 256 KiB: 1 Gbit/s at 2 ms. What lies in it of a large body is ahead of small
-/// ones on the same connection.
+/// Room for each stream of a client, in bytes. 256 KiB: 1 Gbit/s at 2 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// Room for each answer, by how far away the peer is: what a stream of 1 Gbit/s has on its way. What lies in it of a large body
+/// is read in one go and kept for whoever does not read it, so no more than that, and 1 MiB at most: 8 ms.
+const ANSWER_WINDOW_BYTES: std::ops::RangeInclusive<u32> = 128 << 10..=1 << 20;
+const ANSWER_BYTES_PER_SECOND: f64 = 125e6;
 /// Room for all streams of a connection: sixty-four streams that nobody reads do not stop the next.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Largest list of header fields that we take, by HTTP/2's count. 64 KiB: what Envoy takes by default is 60.
@@ -114,7 +117,7 @@ impl H2Connection {
     {
         let (io, flusher) = coalescing(io);
         let (send, mut connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW_BYTES)
+            .initial_window_size(*ANSWER_WINDOW_BYTES.start())
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
@@ -203,6 +206,14 @@ pub fn poll_answer(
     std::pin::Pin::new(&mut sent.answer).poll(cx)
 }
 
+/// A power of two, so that a round trip that is found to be a little shorter changes nothing.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+fn answer_window(round_trip: Duration) -> u32 {
+    let bytes = (round_trip.as_secs_f64() * ANSWER_BYTES_PER_SECOND) as u32;
+    let (least, most) = (*ANSWER_WINDOW_BYTES.start(), *ANSWER_WINDOW_BYTES.end());
+    bytes.clamp(least, most).next_power_of_two()
+}
+
 /// `answered` is told of the first PING's answer, or of the connection's end before it.
 async fn drive<T>(
     connection: h2::client::Connection<super::coalesce::Coalescing<T>, Bytes>,
@@ -215,9 +226,10 @@ async fn drive<T>(
 {
     let mut connection = Some(connection);
     let mut answered = Some(answered);
+    let mut window = *ANSWER_WINDOW_BYTES.start();
     let outcome = poll_fn(|cx| {
         let Some(open) = connection.as_mut() else { return Poll::Ready(None) };
-        if let Poll::Ready(ended) = std::pin::Pin::new(open).poll(cx) {
+        if let Poll::Ready(ended) = std::pin::Pin::new(&mut *open).poll(cx) {
             return Poll::Ready(ended.err().map(Broken::Http2));
         }
         match keepalive.poll(load.active.get() > 0, cx) {
@@ -225,7 +237,13 @@ async fn drive<T>(
             Ok(peer) => load.stalled.set(peer == Peer::Stalled),
             Err(error) => return Poll::Ready(Some(Broken::Http2(error))),
         }
-        if !keepalive.is_waiting()
+        let wanted = keepalive.nearest().map_or(window, answer_window);
+        // While the peer has not confirmed the change before, it cannot be changed.
+        if wanted != window && open.set_initial_window_size(wanted).is_ok() {
+            window = wanted;
+            cx.waker().wake_by_ref();
+        }
+        if keepalive.has_answered()
             && let Some(first) = answered.take()
         {
             // Whoever asked may have gone.
@@ -256,3 +274,6 @@ async fn drive<T>(
 }
 
 use std::future::Future as _;
+
+#[cfg(test)]
+mod tests;

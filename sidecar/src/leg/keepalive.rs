@@ -1,4 +1,4 @@
-//! Whether the peer of an HTTP/2 connection is still there, asked while something is expected of it.
+//! Whether the peer of an HTTP/2 connection is still there, asked while something is expected of it; and how far away it is.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -29,11 +29,14 @@ pub struct Keepalive {
     timer: Pin<Box<Sleep>>,
     /// Since when an answer is awaited.
     asked_at: Option<Instant>,
+    /// Whether it has ever answered.
+    answered: bool,
+    nearest: Option<Duration>,
 }
 
 impl Keepalive {
     pub fn new(ping: PingPong) -> Self {
-        Self { ping, timer: Box::pin(sleep(INTERVAL)), asked_at: None }
+        Self { ping, timer: Box::pin(sleep(INTERVAL)), asked_at: None, answered: false, nearest: None }
     }
 
     /// Asks at once.
@@ -44,8 +47,13 @@ impl Keepalive {
         Ok(())
     }
 
-    pub fn is_waiting(&self) -> bool {
-        self.asked_at.is_some()
+    pub fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// The least round trip so far. Not of the first answer, which has the peer's part of the handshake in it.
+    pub fn nearest(&self) -> Option<Duration> {
+        self.nearest
     }
 
     /// Looks for an answer, and asks again when it is time. `in_use`: whether streams are open.
@@ -54,7 +62,13 @@ impl Keepalive {
             if let Some(asked_at) = self.asked_at {
                 match self.ping.poll_pong(cx) {
                     Poll::Ready(Ok(_)) => {
+                        let trip = asked_at.elapsed();
                         self.asked_at = None;
+                        if !std::mem::replace(&mut self.answered, true) {
+                            self.ask()?;
+                            continue;
+                        }
+                        self.nearest = Some(self.nearest.map_or(trip, |nearest| nearest.min(trip)));
                         self.timer.as_mut().reset((Instant::now() + INTERVAL).into());
                         continue;
                     }

@@ -25,6 +25,8 @@ pub struct Retries<'t> {
     key: IdempotencyKey,
     /// Attempts that were made again.
     made: u32,
+    /// At hops above: they count, or each layer would multiply those of the layer above.
+    before: u32,
 }
 
 /// What follows a failure.
@@ -50,9 +52,9 @@ pub struct Failed<'a> {
 }
 
 impl<'t> Retries<'t> {
-    pub fn new(policy: Option<&'t traffic::Retry>, fields: &HeaderMap) -> Self {
+    pub fn new(policy: Option<&'t traffic::Retry>, fields: &HeaderMap, before: u32) -> Self {
         let key = policy.map_or(IdempotencyKey::Absent, |_| IdempotencyKey::of(fields));
-        Self { policy, key, made: 0 }
+        Self { policy, key, made: 0, before }
     }
 
     pub fn made(&self) -> u32 {
@@ -70,7 +72,7 @@ impl<'t> Retries<'t> {
         let Verdict::Retry(why) = judge::retry(policy, method, self.key, failed.ended) else {
             return Next::Settled;
         };
-        if self.made >= policy.attempts || failed.is_hinted || !routed.can_restart() {
+        if self.made + self.before >= policy.attempts || failed.is_hinted || !routed.can_restart() {
             spent(shard, routed);
             return Next::Settled;
         }

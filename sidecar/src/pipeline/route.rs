@@ -20,7 +20,7 @@ use super::refused::Refused;
 use super::rejection::Rejection;
 use super::retry::{Failed, Next, Retries};
 use super::upgrade;
-use super::urgency::{ATTEMPT, Known, Urgency};
+use super::urgency::{Known, Urgency};
 use crate::leg::pump::Pump;
 use crate::node::Published;
 use crate::shard::Shard;
@@ -84,7 +84,7 @@ pub async fn route<'t>(
     }
     let uri = http2_uri(accepted.authority, accepted.target.into_inner())?;
     upgrade::fits(accepted.tunnel, backend.target.app_protocol).map_err(refused)?;
-    let retries = Retries::new(rule.retry.as_ref(), &fields);
+    let retries = Retries::new(rule.retry.as_ref(), &fields, accepted.urgency.attempts_before);
     let outgoing = Outgoing { method: accepted.head.method, uri, fields, tunnel: accepted.tunnel };
     let room = &shard.node.kept_bodies;
     let body = (!accepted.body.is_end_stream()).then(|| Pump::keeping(accepted.body, KEPT_BYTES_MAX, room));
@@ -116,10 +116,8 @@ impl Routed<'_> {
     pub(super) fn begin_attempt(&mut self, shard: &Shard, endpoint: SocketAddr, record: &mut Record) {
         // Not the attempt's own: it ends by this side's clock, or the far side's answer to its end would be taken for the app's,
         // after which policy need not retry.
-        self.urgency.send(self.request_deadline(), &mut self.outgoing.fields, Instant::now());
-        if self.is_retry() {
-            self.outgoing.fields.insert(&ATTEMPT, HeaderValue::from(self.retries.made() + 1));
-        }
+        let (deadline, made) = (self.request_deadline(), self.retries.made());
+        self.urgency.send(deadline, made, &mut self.outgoing.fields, Instant::now());
         if let Some(trace) = &mut record.trace {
             trace.attempt(self.published, &shard.node.tracer, endpoint, &mut self.outgoing.fields);
         }

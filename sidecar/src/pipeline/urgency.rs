@@ -1,7 +1,8 @@
 //! How urgent a request is: by when its caller wants the answer, and in which class it is.
 //!
 //! Deadlines travel as the time that remains, as gRPC's do, and become an instant of this host's own clock at receipt: no
-//! two hosts need the same time of day. What is sent on is what remains then, so it shrinks from hop to hop.
+//! two hosts need the same time of day. What is sent on is what remains then, so it shrinks from hop to hop. So do the
+//! attempts that are left: those that hops above have made count against what policy allows here.
 
 use std::time::{Duration, Instant};
 
@@ -21,18 +22,22 @@ static CLASS: HeaderName = HeaderName::from_static(header::CLASS);
 /// For the app, which may send it on: names what is kept of the request. In an answer between sidecars: retries below were
 /// spent.
 pub static CONTEXT: HeaderName = HeaderName::from_static(header::CONTEXT);
-pub static ATTEMPT: HeaderName = HeaderName::from_static(header::ATTEMPT);
+static ATTEMPT: HeaderName = HeaderName::from_static(header::ATTEMPT);
 pub static RETRIED: HeaderName = HeaderName::from_static(header::RETRIED);
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest time that is believed; what is longer counts as this. 1 day: nobody waits for more.
 const REMAINING_MAX: Duration = Duration::from_hours(24);
+/// Attempts before that are told apart; more count as these. 7: three bits of a kept context; policy rarely allows as many.
+const ATTEMPTS_BEFORE_MAX: u32 = 7;
 
 /// What is known of a request.
 #[derive(Debug, Clone, Default)]
 pub struct Urgency {
     pub deadline: Option<Instant>,
     pub class: Option<HeaderValue>,
+    /// That were made at hops above.
+    pub attempts_before: u32,
 }
 
 /// Whether anything was known of the request that an app's call belongs to.
@@ -49,7 +54,13 @@ impl Urgency {
         let own = fields.get(GRPC_TIMEOUT).and_then(grpc_timeout);
         let remaining = [told, own].into_iter().flatten().min();
         let deadline = remaining.map(|remaining| now + remaining.min(REMAINING_MAX));
-        Self { deadline, class: fields.get(&CLASS).cloned() }
+        let attempt = fields.get(&ATTEMPT).and_then(number).unwrap_or(1);
+        let attempts_before = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        Self {
+            deadline,
+            class: fields.get(&CLASS).cloned(),
+            attempts_before: attempts_before.min(ATTEMPTS_BEFORE_MAX),
+        }
     }
 
     /// Of a call of the own app: what the request brought that it belongs to, by what the app has passed on. The app may
@@ -67,17 +78,22 @@ impl Urgency {
         let context = context.unwrap_or_default();
         let deadline = [context.deadline, own].into_iter().flatten().min();
         let class = context.class.and_then(|class| contexts.class_name(class)).cloned();
-        (Self { deadline, class }, key, found)
+        (Self { deadline, class, attempts_before: context.attempts_before }, key, found)
     }
 
     /// What is kept of it while its request is under way.
     pub fn context(&self, contexts: &Contexts) -> Context {
         let class = self.class.as_ref().and_then(|class| contexts.class(class));
-        Context { deadline: self.deadline, class, retried: false }
+        Context { deadline: self.deadline, class, retried: false, attempts_before: self.attempts_before }
     }
 
-    /// For the next sidecar: what remains now until `deadline`, the route's or the caller's own.
-    pub fn send(&self, deadline: Option<Instant>, fields: &mut HeaderMap, now: Instant) {
+    /// For the next sidecar: what remains now until `deadline`, the route's or the caller's own, and which attempt it is after
+    /// `made` here.
+    pub fn send(&self, deadline: Option<Instant>, made: u32, fields: &mut HeaderMap, now: Instant) {
+        let before = self.attempts_before + made;
+        if before > 0 {
+            fields.insert(&ATTEMPT, HeaderValue::from(before + 1));
+        }
         if let Some(deadline) = deadline {
             let ms = deadline.saturating_duration_since(now).as_millis();
             // At least 1: what has run out was refused before.
@@ -103,8 +119,12 @@ pub fn trace_key(fields: &HeaderMap) -> Option<TraceKey> {
 }
 
 fn milliseconds(value: &HeaderValue) -> Option<Duration> {
+    number(value).map(Duration::from_millis)
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
     let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok().map(Duration::from_millis)
+    digits.parse().ok()
 }
 
 /// gRPC over HTTP/2, "Timeout": up to eight digits and a unit.
@@ -158,8 +178,8 @@ impl Classes {
         self.default
     }
 
-    /// Which class a request is in, and how it is called from here on. The header of a trusted caller decides; then what the
-    /// sidecars before say, where it lowers the class or its sidecar is trusted; else the default.
+    /// Which class a request is in, and how it is called from here on. Of a trusted caller its header decides, then what the
+    /// sidecars before say. Everybody else may be less important than the default, by the one or the other, and never more.
     pub fn of(
         &self,
         principal: &Principal,
@@ -168,9 +188,9 @@ impl Classes {
     ) -> (usize, HeaderValue) {
         let trusted = matches!(principal, Principal::Mesh(identity) if self.trusted.contains(identity));
         let known = |name: &HeaderValue| self.names.iter().position(|known| known == name);
-        let given = fields.get(&self.header).filter(|_| trusted).and_then(known);
-        let told = told.and_then(known).filter(|class| trusted || *class >= self.default);
-        let class = given.or(told).unwrap_or(self.default);
+        let (given, told) = (fields.get(&self.header).and_then(known), told.and_then(known));
+        let class = if trusted { given.or(told) } else { given.max(told).max(Some(self.default)) };
+        let class = class.unwrap_or(self.default);
         (class, self.names[class].clone())
     }
 }

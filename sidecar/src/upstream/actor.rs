@@ -22,7 +22,7 @@ use super::supervisor::SupervisorHandle;
 use super::supply::Supply;
 use super::tokens::AskTokens;
 use super::wait::{Answer, Ask, Cancelled, Grant, Returned};
-use super::{Key, Upstream, breaker, budget};
+use super::{Key, Snapshot, Upstream, breaker, budget};
 
 /// Owns: an upstream's endpoints with their breakers and health, its limit, its queue, its retry budget, and where its
 /// permits lie. Receives: [`Input`], [`Digest`], [`Ask`], [`Cancelled`], [`Returned`], [`AskProbe`], [`AskTokens`],
@@ -56,10 +56,11 @@ impl Message for Configure {
     type Result = ();
 }
 
-/// What only the actor knows, at one instant.
+/// How its upstream stood at one instant.
 #[derive(Debug)]
 pub struct View {
     pub at: Instant,
+    pub snapshot: Arc<Snapshot>,
     pub queue: QueueView,
     pub limiter: LimiterView,
     pub budget: budget::View,
@@ -172,6 +173,7 @@ impl UpstreamActor {
         let endpoints = snapshot.endpoints.iter().filter_map(|e| Some((e.address, of(e.address)?))).collect();
         self.upstream.view.store(Some(Arc::new(View {
             at: now,
+            snapshot: Arc::clone(&snapshot),
             queue: self.supply.queue_view(now),
             limiter: self.supply.limiter_view(),
             budget: self.supply.budget_view(now),

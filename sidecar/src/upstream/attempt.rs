@@ -107,12 +107,23 @@ impl Attempt {
         self.took = Some(took);
     }
 
+    /// What it says of the endpoint: the end of a request's time that left it less than half of what the endpoint usually takes
+    /// is the client's doing.
+    fn judged(&self, ended: Ended, now: Instant) -> Ended {
+        let cut_short = |took: Duration| took.saturating_mul(2) < self.endpoint.usual(now);
+        if ended == Ended::RequestTimedOut && self.took.is_some_and(cut_short) {
+            return Ended::ClientLeft;
+        }
+        ended
+    }
+
     pub fn end(mut self, ended: Ended, now: Instant) {
         self.close(ended, now);
     }
 
     fn close(&mut self, ended: Ended, now: Instant) {
         self.has_ended = true;
+        let ended = self.judged(ended, now);
         let (outcome, pace, has_limit) = self.share.with_settings(|settings| {
             let breaker = &settings.client.breaker;
             let slow =

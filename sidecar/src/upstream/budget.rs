@@ -28,6 +28,9 @@
 //! **What it costs.** The budget may be under-used by what other shards hold for E (shards x [`machine::BLOCK_MAX`] at most)
 //! and by what expires within E and one bucket of each interval (a tenth and a twentieth).
 //!
+//! A retry is made when its token is spent, before it waits for its backoff: spent after that, the answer that it replaces
+//! would be gone.
+//!
 //! Messages in: methods of [`Machine`], all from shards. Out: [`Block`], [`View`].
 
 pub mod machine;

@@ -21,6 +21,7 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// By the actor's word.
     left_out: Cell<bool>,
+    barred: Cell<bool>,
     /// The epoch of its breaker in which requests are sent now.
     epoch: Cell<u64>,
     /// Its breaker is half open: a request may be a probe.
@@ -49,6 +50,7 @@ impl Endpoint {
             address,
             stats,
             left_out: Cell::new(false),
+            barred: Cell::new(false),
             epoch: Cell::new(0),
             probing: Cell::new(false),
             tally: RefCell::new(Tally::new(shard, 0, None)),
@@ -66,6 +68,11 @@ impl Endpoint {
         !self.left_out.get() && self.avoided_until.get().is_none_or(|until| until <= now)
     }
 
+    /// Not even where all are left out.
+    pub(super) fn is_barred(&self) -> bool {
+        self.barred.get()
+    }
+
     pub(super) fn cost(&self, now: Instant) -> f64 {
         self.ewma.get().cost(self.stats.in_flight.get(), now)
     }
@@ -73,6 +80,7 @@ impl Endpoint {
     /// Takes over what the actor has published of it.
     pub(super) fn adopt(&self, state: &EndpointState, consecutive_failures: Option<u32>) {
         self.left_out.set(state.left_out);
+        self.barred.set(state.barred);
         let breaker = state.breaker.as_ref();
         self.epoch.set(breaker.map_or(0, |breaker| breaker.epoch));
         self.probing.set(breaker.is_some_and(|breaker| breaker.position == Position::HalfOpen));

@@ -233,8 +233,24 @@ impl Leases {
 
     /// Permits that are spent; while a limit that was cut is not reached yet, more than it.
     pub fn in_use(&self) -> u32 {
-        (self.limit() + self.debt()).saturating_sub(self.idle().iter().sum())
+        self.view().in_use
     }
+
+    /// All of it from one reading.
+    pub fn view(&self) -> View {
+        let (limit, idle) = (self.limit(), self.idle());
+        let in_use = (limit + self.debt()).saturating_sub(idle.iter().sum());
+        View { limit, in_use, idle }
+    }
+}
+
+/// Where permits are.
+#[derive(Debug)]
+pub struct View {
+    pub limit: u32,
+    pub in_use: u32,
+    /// By shard.
+    pub idle: Vec<u32>,
 }
 
 fn debt_of(control: u64) -> u32 {

@@ -209,6 +209,7 @@ impl Machine {
 
     /// What shards read.
     pub fn snapshot(&self) -> Snapshot {
+        let is_total = self.settings.client.breaker.ejected_max >= 1.0;
         let endpoint = |(&address, e): (&SocketAddr, &Endpoint)| EndpointState {
             sidecar: e.sidecar.clone(),
             address,
@@ -216,6 +217,7 @@ impl Machine {
             breaker: e.breaker.as_ref().map(breaker::Machine::snapshot),
             unwell: e.unwell.clone(),
             left_out: matches!(e.connect, Health::Ejected { .. }) || self.decision.is_left_out(&address),
+            barred: is_total && self.decision.is_left_out(&address),
         };
         Snapshot {
             generation: self.generation,

@@ -1,7 +1,7 @@
 //! Which endpoint gets a request, by the algorithm that policy names, among those that are fit.
 //!
 //! Power of two choices over peak EWMA, or over requests under way alone, or each in turn. Where none is fit, all are used:
-//! a wrong guess costs less than no answer.
+//! a wrong guess costs less than no answer. Unless policy lets all be left out (`maxEjected: 1`): then nobody is.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -35,7 +35,9 @@ impl Share {
                 (0..endpoints.len()).map(|step| &endpoints[next.wrapping_add(step) % endpoints.len()]);
             return match in_turn.clone().find(|e| fit(e)) {
                 None if endpoints.iter().any(|e| e.is_fit(now)) => None,
-                None => in_turn.clone().find(|e| !tried.contains(&e.address)).map(Rc::clone),
+                None => {
+                    in_turn.clone().find(|e| !tried.contains(&e.address) && !e.is_barred()).map(Rc::clone)
+                }
                 Some(endpoint) => Some(Rc::clone(endpoint)),
             };
         }
@@ -59,7 +61,7 @@ impl Share {
         let untried = || endpoints.iter().filter(|e| !tried.contains(&e.address));
         match untried().filter(|e| fit(e)).min_by(cheapest) {
             None if endpoints.iter().any(|e| e.is_fit(now)) => None,
-            None => untried().min_by(cheapest).map(Rc::clone),
+            None => untried().filter(|e| !e.is_barred()).min_by(cheapest).map(Rc::clone),
             Some(endpoint) => Some(Rc::clone(endpoint)),
         }
     }

@@ -1,5 +1,6 @@
 //! The machine, the leases, the balance, and the shell: a message in, a snapshot out.
 
+mod attempt;
 mod leases;
 mod pick;
 mod simulation;

@@ -102,7 +102,8 @@ record! {
         /// What counts as a failure; 502 to 504, `UNAVAILABLE` and `DEADLINE_EXCEEDED`, timeouts and resets where it is left out.
         /// Failed connections always count, a client that went away never does.
         "failureWhen" failure_when: Option<FailureWhen>,
-        /// The share of endpoints that may be left out at once; beyond it all are used. 0.5 where it is left out.
+        /// The share of endpoints that may be left out at once; beyond it all are used. With 1, requests are refused while all
+        /// are left out. 0.5 where it is left out.
         "maxEjected" max_ejected: Option<Ratio>,
     }
 }

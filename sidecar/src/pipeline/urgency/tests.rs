@@ -58,13 +58,36 @@ fn an_app_that_passes_on_its_trace_finds_the_deadline_again() {
 #[test]
 fn what_remains_is_sent_on_to_grpc_too() {
     let now = Instant::now();
-    let urgency = Urgency { deadline: Some(now + Duration::from_millis(80)), class: None };
+    let urgency = Urgency { deadline: Some(now + Duration::from_millis(80)), ..Urgency::default() };
     let mut sent = fields(&[("grpc-timeout", "1S")]);
-    urgency.send(urgency.deadline, &mut sent, now + Duration::from_millis(30));
+    urgency.send(urgency.deadline, 0, &mut sent, now + Duration::from_millis(30));
     assert_eq!(
         (&sent["outrider-timeout"], &sent["grpc-timeout"]),
         (&HeaderValue::from(50), &HeaderValue::from_static("50m"))
     );
+}
+
+#[test]
+fn attempts_travel_through_the_app_and_add_up() {
+    let (contexts, now) = (Arc::new(Contexts::default()), Instant::now());
+    let received =
+        |attempt: &str| Urgency::received(&fields(&[("outrider-attempt", attempt)]), now).attempts_before;
+    assert_eq!((received("1"), received("3"), received("0"), received("x")), (0, 2, 0, 0));
+    assert_eq!(received("99999999999999999999"), 0, "no number");
+    assert_eq!(received("9999999999"), ATTEMPTS_BEFORE_MAX);
+    let third = Urgency::received(&fields(&[("outrider-attempt", "3")]), now);
+    let key = trace_key(&fields(&[TRACE])).expect("a trace");
+    let _kept = contexts.keep(key, third.context(&contexts)).expect("room");
+    let (found, ..) = Urgency::of_apps_call(&fields(&[TRACE, ("outrider-attempt", "1")]), &contexts, now);
+    let sent = |made| {
+        let mut sent = HeaderMap::new();
+        found.send(None, made, &mut sent, now);
+        sent["outrider-attempt"].clone()
+    };
+    assert_eq!((sent(0), sent(2)), (HeaderValue::from(3), HeaderValue::from(5)));
+    let mut first = HeaderMap::new();
+    Urgency::default().send(None, 0, &mut first, now);
+    assert!(first.is_empty(), "of a first attempt nothing is said");
 }
 
 fn classes() -> Classes {
@@ -95,6 +118,8 @@ fn a_trusted_caller_names_the_class_and_others_may_only_lower_it() {
     assert_eq!(of(&other, "checkout", ""), 1, "its header is not believed");
     assert_eq!(of(&other, "", "checkout"), 1, "nor what it says of the way before");
     assert_eq!(of(&other, "checkout", "batch"), 2, "less is always taken");
+    assert_eq!(of(&other, "batch", "checkout"), 2, "whoever says it");
+    assert_eq!(of(&other, "default", "batch"), 2, "and nobody makes it more again");
     assert_eq!(of(&orders, "nonsense", "checkout"), 0);
     assert_eq!(of(&Principal::External, "checkout", "checkout"), 1);
 }

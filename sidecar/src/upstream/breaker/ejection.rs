@@ -73,8 +73,8 @@ impl<E: PartialEq, R> Decision<E, R> {
     }
 }
 
-/// Decides about `endpoints`, of which at most the share `ejected_max` may be left out, and never all. Reasons of others
-/// are ignored.
+/// Decides about `endpoints`, of which at most the share `ejected_max` may be left out: all only where it is 1. Reasons of
+/// others are ignored.
 pub fn decide<E: Ord + Clone, R>(
     endpoints: &[E],
     reasons: impl IntoIterator<Item = (E, Reason<R>)>,
@@ -106,9 +106,9 @@ pub fn decide<E: Ord + Clone, R>(
     Decision { mode, unfit }
 }
 
-/// How many may be left out: the share, rounded down, and at most all but one.
+/// How many may be left out: the share, rounded down.
 fn ceiling(endpoints: usize, ejected_max: f64) -> usize {
     let float = |n: usize| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
     // By division, so that 0.29 of 100 are 29, and by search, since a float becomes an integer only by a cast.
-    (1..endpoints).take_while(|&n| float(n) / float(endpoints) <= ejected_max).last().unwrap_or(0)
+    (1..=endpoints).take_while(|&n| float(n) / float(endpoints) <= ejected_max).last().unwrap_or(0)
 }

@@ -375,3 +375,58 @@ proptest! {
         }
     }
 }
+
+/// AIMD as it is described: all samples of a window are kept, and looked at anew after each.
+struct NaiveAimd {
+    limit: f64,
+    least: f64,
+    most: f64,
+    since: Option<Instant>,
+    kept: Vec<Sample>,
+}
+
+impl NaiveAimd {
+    fn observe(&mut self, sample: Sample, now: Instant) {
+        let elapsed = now - *self.since.get_or_insert(now);
+        self.kept.push(sample);
+        let ended: u64 = self.kept.iter().map(|s| s.count + s.overloads).sum();
+        let is_over = (elapsed >= SECOND / 20 && ended >= 50)
+            || (elapsed >= SECOND / 10 && ended >= 20)
+            || elapsed >= SECOND;
+        if !is_over {
+            return;
+        }
+        let window = std::mem::take(&mut self.kept);
+        self.since = Some(now);
+        let is_full = |s: &Sample| s.queued || f64::from(s.in_flight_max) >= self.limit.floor();
+        if window.iter().any(|s| s.overloads > 0) {
+            self.limit *= 0.9;
+        } else if window.iter().any(is_full) {
+            self.limit += 1.0;
+        }
+        self.limit = self.limit.max(self.least).min(self.most);
+    }
+}
+
+proptest! {
+    #[test]
+    fn aimd_is_what_its_description_says(
+        samples in prop::collection::vec((0_u64..60, 0_u64..3, 0_u32..80, any::<bool>(), 0_u64..400), 0..200),
+        initial in 1_u32..80, least in 1_u32..20, span in 0_u32..80,
+    ) {
+        let settings = traffic::Concurrency { algorithm: ConcurrencyAlgorithm::Aimd, initial, min: least, max: least + span };
+        let mut limiter = Limiter::new(&settings);
+        let (least, most) = (f64::from(least), f64::from(least + span));
+        let mut naive = NaiveAimd { limit: f64::from(initial).clamp(least, most), least, most, since: None, kept: Vec::new() };
+        let mut now = Instant::now();
+        for (answers, overloads, in_flight_max, queued, wait_ms) in samples {
+            now += Duration::from_millis(wait_ms);
+            // Three in four windows without one, or the limit would lie at its least.
+            let overloads = if answers % 4 == 0 { overloads } else { 0 };
+            let sample = Sample { overloads, queued, ..sample(answers, 10.0, in_flight_max) };
+            limiter.observe(sample, now);
+            naive.observe(sample, now);
+            prop_assert_eq!(f64::from(limiter.limit()), naive.limit.floor());
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! What the end of an attempt says of its endpoint.
+
+use http::StatusCode;
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
+
+use super::*;
+use crate::pipeline::judge::{Answered, By, Ended};
+use crate::upstream::attempt::Attempt;
+
+#[actix_rt::test]
+async fn who_gives_up_long_before_an_endpoint_usually_answers_says_nothing_of_it() {
+    let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
+    let supervisor = Supervisor::new(map, vec![actix_rt::Arbiter::current()], 16, Arc::default()).start();
+    supervisor.send(listed(&[1])).await.expect("takes it");
+    let key = Key::Service("shop/payments".parse().expect("a service"));
+    let upstream = supervisor.send(Ensure { key }).await.expect("answers").expect("listed");
+    let recorder = Rc::new(ShardRecorder::new(&Arc::default()));
+    let share = Share::of_service(Arc::clone(&upstream), 0, &recorder, Dialer::Mesh(Arc::default()));
+    let now = Instant::now();
+    let endpoint = share.choose(&[], &mut SmallRng::seed_from_u64(1), now).expect("there is one");
+    let failures = || endpoint.tally.borrow().unsent().map_or(0, |told| told.counts.failures);
+    let ms = Duration::from_millis;
+
+    let mut answered = Attempt::begin(&share, &endpoint, Vec::new());
+    answered.answered(ms(100), now);
+    answered.end(Ended::Answered(Answered { status: StatusCode::OK, grpc: None, by: By::Backend }), now);
+    let gave_up = |after, ended| {
+        let mut attempt = Attempt::begin(&share, &endpoint, Vec::new());
+        attempt.gave_up(after, now);
+        attempt.end(ended, now);
+    };
+    for _ in 0..100 {
+        gave_up(ms(5), Ended::RequestTimedOut);
+    }
+    assert_eq!(failures(), 0, "its clients had no time for it");
+    gave_up(ms(5), Ended::AttemptTimedOut);
+    assert_eq!(failures(), 1, "what the route allows an attempt is policy");
+    gave_up(ms(80), Ended::RequestTimedOut);
+    assert_eq!(failures(), 2, "it had time");
+}
