@@ -69,6 +69,7 @@ impl Mesh {
             allow_faults: false,
             limits: Limits::default(),
             drain_grace_s: 20,
+            open_files: None,
             advertise: None,
         }
     }
@@ -91,6 +92,7 @@ pub struct PodStart<'a> {
     allow_faults: bool,
     limits: Limits,
     drain_grace_s: u64,
+    open_files: Option<u32>,
     advertise: Option<SocketAddr>,
 }
 
@@ -107,6 +109,13 @@ impl PodStart<'_> {
     pub fn in_process(mut self, environment: &[(&'static str, &str)]) -> Self {
         self.process = Some(environment.iter().map(|&(key, value)| (key, value.to_owned())).collect());
         self
+    }
+
+    /// Its sidecar is a process that may have so many descriptors open.
+    #[must_use]
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
+        self.in_process(&[])
     }
 
     /// With a listener of its own for `namespace/name`.
@@ -199,6 +208,7 @@ impl PodStart<'_> {
             allow_faults: self.allow_faults,
             limits: self.limits,
             drain_grace_s: self.drain_grace_s,
+            open_files: self.open_files,
             advertise: self.advertise,
         };
         let sidecar = match &self.process {

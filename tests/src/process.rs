@@ -16,6 +16,7 @@ pub enum Signal {
     Kill,
     /// It runs no more, and its sockets stay open: what a hung machine looks like from outside.
     Stop,
+    Continue,
 }
 
 /// A running program.
@@ -51,20 +52,9 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    pub fn signal(&self, signal: Signal) {
-        let number = match signal {
-            Signal::Terminate => libc::SIGTERM,
-            Signal::Kill => libc::SIGKILL,
-            Signal::Stop => libc::SIGSTOP,
-        };
-        let id = i32::try_from(self.child.id()).expect("a process id is a positive i32");
+    pub fn signal(&self, what: Signal) {
         // The child has not been waited for, so the id is still its own.
-        #[allow(
-            unsafe_code,
-            reason = "kill(2) has no safe wrapper in what the workspace links; it takes two integers"
-        )]
-        let result = unsafe { libc::kill(id, number) };
-        assert_eq!(result, 0, "{} takes the signal", self.name);
+        signal(self.child.id(), what);
     }
 
     /// Waits for its end.
@@ -126,6 +116,32 @@ pub fn node(role: &str) -> Command {
     let mut command = Command::new(folder.join("outrider-test-node"));
     command.arg(role);
     command
+}
+
+/// The same, with so many descriptors open at most.
+pub fn node_with_open_files(role: &str, most: u32) -> Command {
+    let node = node(role);
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "sh"]).arg(most.to_string());
+    command.arg(node.get_program()).args(node.get_args());
+    command
+}
+
+/// To a process that the case has started and not waited for.
+pub fn signal(id: u32, signal: Signal) {
+    let number = match signal {
+        Signal::Terminate => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+        Signal::Stop => libc::SIGSTOP,
+        Signal::Continue => libc::SIGCONT,
+    };
+    let id = i32::try_from(id).expect("a process id is a positive i32");
+    #[allow(
+        unsafe_code,
+        reason = "kill(2) has no safe wrapper in what the workspace links; it takes two integers"
+    )]
+    let result = unsafe { libc::kill(id, number) };
+    assert_eq!(result, 0, "{id} takes the signal");
 }
 
 /// Runs a program to its end, within the bound; its standard output.

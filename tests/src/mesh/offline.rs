@@ -115,6 +115,7 @@ impl Offline {
             allow_faults: false,
             limits: Limits::default(),
             drain_grace_s: 20,
+            open_files: None,
             advertise: None,
         }
     }

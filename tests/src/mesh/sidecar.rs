@@ -34,6 +34,8 @@ pub struct Start {
     pub allow_faults: bool,
     pub limits: Limits,
     pub drain_grace_s: u64,
+    /// Of a process: so many descriptors at most.
+    pub open_files: Option<u32>,
     /// `None`: where it listens.
     pub advertise: Option<SocketAddr>,
 }
@@ -325,7 +327,10 @@ impl Drop for Sidecar {
 }
 
 fn spawn(start: &Start, folder: &Path, environment: &[(&str, &str)]) -> Process {
-    let mut command = process::node("sidecar");
+    let mut command = match start.open_files {
+        None => process::node("sidecar"),
+        Some(most) => process::node_with_open_files("sidecar", most),
+    };
     start.flags(&mut command);
     command.envs(environment.iter().copied());
     let name = format!("sidecar-{}-{}", start.service.name(), start.ip);

@@ -1,9 +1,12 @@
 //! A sidecar that is short of memory refuses what is less important, says so, and stays ready.
 
+use std::time::Duration;
+
 use outrider_tests::app::Speaks;
 use outrider_tests::call::{Answer, Call};
 use outrider_tests::loopback::port;
 use outrider_tests::mesh::{Mesh, Pod};
+use outrider_tests::process::{self, Signal};
 use outrider_tests::{policy, wait};
 
 /// Less than any process has.
@@ -26,6 +29,31 @@ struct World {
 }
 
 impl World {
+    /// `web` is a process, which nothing is short in yet.
+    async fn start_with_process(open_files: u32) -> Self {
+        let (caller, web) = (policy::http("caller", 8080), policy::http("web", 8080));
+        let mesh = Mesh::start(&policy::documents(&[policy::OPEN, &caller, &web, CLASSES])).await;
+        let caller = mesh.pod("caller").start().await;
+        let web = mesh.pod("web").app(port::APP, Speaks::Http1).open_files(open_files).start().await;
+        caller.sidecar.sees("test/web", 1).await;
+        Self { caller, web, mesh }
+    }
+
+    /// Until the least important class is refused for this reason; the most important one is served all the time.
+    async fn sheds(&self, short_of: &str) {
+        wait::until("the last class is refused", async || {
+            assert_eq!(self.ask("critical").await.status, 200);
+            let answer = self.ask("batch").await;
+            if answer.status == 200 {
+                return Err("it was served".to_owned());
+            }
+            let refusal = answer.refusal();
+            assert_eq!(refusal.label, "overloaded");
+            if refusal.detail.contains(short_of) { Ok(()) } else { Err(refusal.detail) }
+        })
+        .await;
+    }
+
     async fn start(more: &[&str]) -> Self {
         let (caller, web) = (policy::http("caller", 8080), policy::http("web", 8080));
         let documents = [&[policy::OPEN, &caller, &web], more].concat();
@@ -86,6 +114,41 @@ async fn the_first_class_is_served_and_the_others_are_refused_with_the_reason() 
         if levels == (Some(10), Some(0)) { Ok(()) } else { Err(stat.to_string()) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_sidecar_with_few_descriptors_left_refuses_the_last_class_until_it_has_some_again() {
+    let world = World::start_with_process(1_000).await;
+    assert_eq!(world.ask("batch").await.status, 200);
+    let mut idle = Vec::new();
+    for _ in 0..880 {
+        idle.push(tokio::net::TcpStream::connect(world.web.outbound()).await.unwrap());
+    }
+    world.sheds("descriptors").await;
+    drop(idle);
+    wait::until("it is served again", async || {
+        let answer = world.ask("batch").await;
+        if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sidecar_that_gets_too_little_of_a_core_refuses_the_last_class() {
+    let mut world = World::start_with_process(1_000).await;
+    let id = world.web.sidecar.process().id();
+    let starves = tokio::spawn(async move {
+        // Sooner than the case's patience.
+        for _ in 0..40 {
+            process::signal(id, Signal::Stop);
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            process::signal(id, Signal::Continue);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    });
+    world.sheds("time on its threads").await;
+    starves.abort();
+    process::signal(id, Signal::Continue);
 }
 
 #[tokio::test]

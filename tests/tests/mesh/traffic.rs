@@ -19,7 +19,7 @@ const HOST: &str = "web.test:8080";
 struct Case {
     caller: Pod,
     web: Pod,
-    _mesh: Mesh,
+    mesh: Mesh,
 }
 
 impl Case {
@@ -37,7 +37,7 @@ impl Case {
         let caller = mesh.pod("caller").start().await;
         let web = mesh.pod("web").app(port::APP, Speaks::Http1).start().await;
         caller.sidecar.sees("test/web", 1).await;
-        Self { caller, web, _mesh: mesh }
+        Self { caller, web, mesh }
     }
 
     async fn send(&self, call: Call) -> Answer {
@@ -148,6 +148,42 @@ async fn a_breaker_opens_refuses_and_closes_again_by_real_requests() {
     for part in ["requests failed in a row", "HalfOpen: it was open for", "Closed: 2 probes in a row"] {
         assert!(events.contains(part), "{part} is not in {events}");
     }
+}
+
+#[tokio::test]
+async fn new_settings_leave_a_breaker_open_that_is_open_and_a_limit_where_it_is() {
+    let traffic = "client: {circuitBreaker: {scope: Service, consecutiveFailures: 3, open: {initial: 1h, max: 1h}}}, \
+                   server: {concurrency: {algorithm: Gradient, initial: 40, min: 4}}";
+    let case = Case::start(traffic, "").await;
+    wait::until("it opens", async || {
+        let answer = case.send(Call::get(HOST, "/").plan("status=503")).await;
+        if answer.headers.contains_key("proxy-status") { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+    let breaker = async || {
+        let view = case.caller.sidecar.upstream_view("test/web").await.expect("in use");
+        view["actor"]["breaker"].clone()
+    };
+    wait::until("it is shown", async || {
+        let shown = breaker().await;
+        if shown["state"] == "Open" { Ok(()) } else { Err(shown.to_string()) }
+    })
+    .await;
+    let (before, began) = (breaker().await, case.web.app().begun());
+    let policy = case.mesh.control.policy();
+    let changed =
+        policy.replace("consecutiveFailures: 3", "consecutiveFailures: 4").replace("min: 4", "min: 5");
+    assert_ne!(policy, changed);
+    case.mesh.control.write_policy(&changed);
+    case.caller.sidecar.has_revision(2).await;
+    case.web.sidecar.has_revision(2).await;
+    assert_eq!(case.send(Call::get(HOST, "/")).await.refusal().label, "breaker_open");
+    assert_eq!(case.web.app().begun(), began);
+    let after = breaker().await;
+    assert_eq!((&after["state"], &after["cause"]), (&before["state"], &before["cause"]));
+    assert!(after["since_ms"].as_u64() >= before["since_ms"].as_u64(), "{after}");
+    case.inbound("the limit stays", |view| view["limit"] == 40 && view["actor"]["limit"]["limit"] == 40)
+        .await;
 }
 
 #[tokio::test]

@@ -310,7 +310,7 @@ fn a_limit_that_changes_while_somebody_waits_loses_no_wake_up() {
         for shard in shards {
             shard.join().expect("a shard ends");
         }
-        assert_eq!(leases.in_use(), 1);
-        assert_eq!(leases.idle().iter().sum::<u32>(), 0);
+        let view = leases.view();
+        assert_eq!((view.limit, view.in_use, view.idle.iter().sum::<u32>()), (1, 1, 0));
     });
 }
