@@ -426,7 +426,7 @@ proptest! {
             let sample = Sample { overloads, queued, ..sample(answers, 10.0, in_flight_max) };
             limiter.observe(sample, now);
             naive.observe(sample, now);
-            prop_assert_eq!(f64::from(limiter.limit()), naive.limit.floor());
+            prop_assert_eq!(limiter.limit(), naive.limit.floor() as u32);
         }
     }
 }
