@@ -27,7 +27,7 @@ const SLOTS: usize = 1 << 14;
 const WAYS: usize = 8;
 /// Names of classes that a sidecar passes on. 63: policy knows 16 of one service; more are left out.
 const NAMES_MAX: usize = 63;
-/// Requests of one trace at once that are told apart; more of them share the last count.
+/// Requests of one trace at once that share a slot.
 const SHARED_MAX: u64 = (1 << 12) - 1;
 
 /// Names a trace: the half of its id that is random (W3C Trace Context, section 5.1). Never 0.
@@ -238,7 +238,8 @@ impl Contexts {
     fn share(&self, slot: usize, more: Word) -> bool {
         let shared = self.slots[slot].word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
             let word = Word(word);
-            (word.shared() > 0).then(|| {
+            // What could not be counted is kept in a slot of its own.
+            (1..SHARED_MAX).contains(&word.shared()).then(|| {
                 let deadline = match (word.deadline_ms(), more.deadline_ms()) {
                     (0, _) | (_, 0) => 0,
                     (one, other) => one.max(other),
@@ -246,7 +247,7 @@ impl Contexts {
                 // Which of two classes is more important only policy knows: the first keeps its own.
                 let class = if word.class() == 0 { more.class() } else { word.class() };
                 let attempts = word.attempts_before().min(more.attempts_before());
-                let shared = word.shared().min(SHARED_MAX - 1) * SHARED_ONE;
+                let shared = word.shared() * SHARED_ONE;
                 (Word::new(class, attempts, deadline).0 + shared) | word.0 & RETRIED
             })
         });

@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::leg::h2_client::{H2Connection, Lane};
+use crate::leg::keepalive::Far;
 use crate::leg::socket;
 
 /// TCP connect to another sidecar. 1 s: one lost SYN is sent again within it.
@@ -82,14 +83,14 @@ pub async fn connect(
         .map_err(|source| ConnectError::Tcp { address, source })?;
     let shaken = async {
         match dialer {
-            Dialer::App => H2Connection::start(tcp, lane, None).await,
+            Dialer::App => H2Connection::start(tcp, Far::App, lane, None).await,
             Dialer::Mesh(own) => {
                 let own = own.load_full().ok_or(ConnectError::NoIdentity)?;
                 let expected = expected.ok_or(ConnectError::NoIdentity)?;
                 let tls = handshake(&own, address, tcp, expected).await?;
                 let peer = identity::verified_peer(tls.get_ref().1.peer_certificates())
                     .map_err(|source| ConnectError::Peer { address, source })?;
-                H2Connection::start(tls, lane, retire_at(&own.material, &peer)).await
+                H2Connection::start(tls, Far::Sidecar, lane, retire_at(&own.material, &peer)).await
             }
         }
         .map_err(|source| ConnectError::Http2 { address, source })

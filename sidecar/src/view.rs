@@ -156,8 +156,9 @@ fn view(
     let now = Instant::now();
     let shown = upstream.view.load();
     // What the actor has shown is of one instant. Before it has, there is only what shards go by.
-    let snapshot =
-        shown.as_ref().map_or_else(|| upstream.snapshot.load_full(), |view| Arc::clone(&view.snapshot));
+    let latest = upstream.snapshot.load_full();
+    let of_this_actor = shown.as_ref().filter(|view| view.snapshot.incarnation == latest.incarnation);
+    let snapshot = of_this_actor.map_or(latest, |view| Arc::clone(&view.snapshot));
     let leases = upstream.leases.view();
     let breaker = |address: SocketAddr| {
         let shown = shown.as_ref()?;

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::coalesce::{Broken, Flusher, coalescing};
 use super::interim::{INTERIM_MAX, Interim};
-use super::keepalive::{Keepalive, Peer};
+use super::keepalive::{Far, Keepalive, Peer};
 
 /// Room for each stream of a client, in bytes. 256 KiB: 1 Gbit/s at 2 ms.
 pub const STREAM_WINDOW_BYTES: u32 = 256 << 10;
@@ -111,7 +111,7 @@ impl H2Connection {
     ///
     /// Waits for the answer to a first PING: in TLS 1.3 a client is done before the server has judged its certificate, and
     /// a request sent into a connection that is about to be refused could not be told from one that ran.
-    pub async fn start<T>(io: T, lane: Lane, retire_at: Option<Instant>) -> Result<Self, h2::Error>
+    pub async fn start<T>(io: T, far: Far, lane: Lane, retire_at: Option<Instant>) -> Result<Self, h2::Error>
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -124,7 +124,7 @@ impl H2Connection {
             .enable_push(false)
             .handshake::<_, Bytes>(io)
             .await?;
-        let mut keepalive = Keepalive::new(connection.ping_pong().expect("asked for once"));
+        let mut keepalive = Keepalive::new(connection.ping_pong().expect("asked for once"), far);
         keepalive.ask()?;
         let load = Rc::new(Load::default());
         let (answered, first) = oneshot::channel();
@@ -238,8 +238,11 @@ async fn drive<T>(
             Err(error) => return Poll::Ready(Some(Broken::Http2(error))),
         }
         let wanted = keepalive.nearest().map_or(window, answer_window);
-        // While the peer has not confirmed the change before, it cannot be changed.
-        if wanted != window && open.set_initial_window_size(wanted).is_ok() {
+        // Less only where nobody reads: `h2` tells a peer of room that was read once that is half a window, so a stream whose
+        // window shrinks below what it has not told would get nothing ever after. And while the peer has not confirmed the change
+        // before, there can be no other.
+        let may = wanted > window || (wanted < window && load.active.get() == 0);
+        if may && open.set_initial_window_size(wanted).is_ok() {
             window = wanted;
             cx.waker().wake_by_ref();
         }

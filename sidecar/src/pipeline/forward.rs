@@ -26,6 +26,7 @@ use crate::leg::h1::sink::H1Sink;
 use crate::leg::h2_client::{H2Connection, LARGE_BYTES, Lane, poll_answer};
 use crate::leg::interim::Interim;
 use crate::leg::pump::{Pump, PumpError, Sink};
+use crate::upstream::attempt::Whose;
 use crate::upstream::share::Permit;
 
 mod app;
@@ -295,6 +296,7 @@ fn after_head(mut permit: Permit, answer: &Response<Body>) -> Permit {
 #[derive(Debug, Clone)]
 pub struct Deadline {
     pub at: Instant,
+    pub whose: Whose,
     pub rejection: Rejection,
 }
 
@@ -302,6 +304,6 @@ impl Deadline {
     /// That the caller has set, of a request that began at `started`.
     pub fn of_caller(at: Instant, started: Instant) -> Self {
         let limit = at.saturating_duration_since(started);
-        Self { at, rejection: Rejection::RequestTimeout { limit } }
+        Self { at, whose: Whose::Callers, rejection: Rejection::RequestTimeout { limit } }
     }
 }

@@ -24,6 +24,7 @@ use super::urgency::{Known, Urgency};
 use crate::leg::pump::Pump;
 use crate::node::Published;
 use crate::shard::Shard;
+use crate::upstream::attempt::Whose;
 use crate::upstream::share::Share;
 
 /// What a request's body may keep for a re-dispatch or a retry, in bytes; all together, see [`crate::leg::pump::room`].
@@ -127,11 +128,11 @@ impl Routed<'_> {
     pub(super) fn deadline(&self, now: Instant) -> Option<Deadline> {
         let request = self.rule.request_timeout.and_then(|limit| {
             let at = self.started.checked_add(limit)?;
-            Some(Deadline { at, rejection: Rejection::RequestTimeout { limit } })
+            Some(Deadline { at, whose: Whose::Routes, rejection: Rejection::RequestTimeout { limit } })
         });
         let attempt = self.rule.backend_request_timeout.and_then(|limit| {
             let at = now.checked_add(limit)?;
-            Some(Deadline { at, rejection: Rejection::BackendTimeout { limit } })
+            Some(Deadline { at, whose: Whose::Routes, rejection: Rejection::BackendTimeout { limit } })
         });
         let inherited = self.urgency.deadline.map(|at| Deadline::of_caller(at, self.started));
         [request, attempt, inherited].into_iter().flatten().min_by_key(|deadline| deadline.at)

@@ -60,6 +60,15 @@ impl Drop for ProbeGrant {
 /// What an attempt is beside an ordinary request: nearly always nothing, so there is no room for it in line.
 pub type Probes = Vec<ProbeGrant>;
 
+/// Whose time was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// What policy gives.
+    Routes,
+    /// A deadline that came with the request.
+    Callers,
+}
+
 /// An attempt under way. Its drop means that the client went away.
 pub struct Attempt {
     share: Rc<Share>,
@@ -70,6 +79,8 @@ pub struct Attempt {
     probes: Probes,
     /// How long the head of the answer took.
     took: Option<Duration>,
+    /// Its client had less time than the endpoint needs.
+    is_cut_short: bool,
     has_ended: bool,
     _in_flight: InFlight,
 }
@@ -83,6 +94,7 @@ impl Attempt {
             service_epoch: share.breaker().map_or(0, |(epoch, _)| epoch),
             probes,
             took: None,
+            is_cut_short: false,
             has_ended: false,
             _in_flight: endpoint.begin(),
         }
@@ -99,22 +111,14 @@ impl Attempt {
         self.took = Some(took);
     }
 
-    /// It was given up after `took`: an answer would have taken longer, and nobody knows how much.
-    pub fn gave_up(&mut self, took: Duration, now: Instant) {
+    /// It was given up after `took`: an answer would have taken longer, and nobody knows how much. Where that was the time of
+    /// the client's own, and less than half of what the endpoint usually takes, it is no failure of the endpoint.
+    pub fn gave_up(&mut self, took: Duration, whose: Whose, now: Instant) {
+        self.is_cut_short = whose == Whose::Callers && took.saturating_mul(2) < self.endpoint.usual(now);
         if took > self.endpoint.usual(now) {
             self.endpoint.observe(took, now);
         }
         self.took = Some(took);
-    }
-
-    /// What it says of the endpoint: the end of a request's time that left it less than half of what the endpoint usually takes
-    /// is the client's doing.
-    fn judged(&self, ended: Ended, now: Instant) -> Ended {
-        let cut_short = |took: Duration| took.saturating_mul(2) < self.endpoint.usual(now);
-        if ended == Ended::RequestTimedOut && self.took.is_some_and(cut_short) {
-            return Ended::ClientLeft;
-        }
-        ended
     }
 
     pub fn end(mut self, ended: Ended, now: Instant) {
@@ -123,12 +127,14 @@ impl Attempt {
 
     fn close(&mut self, ended: Ended, now: Instant) {
         self.has_ended = true;
-        let ended = self.judged(ended, now);
         let (outcome, pace, has_limit) = self.share.with_settings(|settings| {
             let breaker = &settings.client.breaker;
             let slow =
                 breaker.slow_call.zip(self.took).is_some_and(|(slow, took)| took > slow.threshold.get());
-            let outcome = judge::outcome(&breaker.failure_when, &ended);
+            let outcome = match ended {
+                Ended::RequestTimedOut if self.is_cut_short => Outcome::Ignored,
+                _ => judge::outcome(&breaker.failure_when, &ended),
+            };
             // Of what ended for another reason nobody knows how long it would have taken.
             let timed_out = matches!(ended, Ended::AttemptTimedOut | Ended::RequestTimedOut);
             let slow = slow && (outcome != Outcome::Ignored || timed_out);

@@ -118,10 +118,10 @@ async fn the_first_class_is_served_and_the_others_are_refused_with_the_reason() 
 
 #[tokio::test]
 async fn a_sidecar_with_few_descriptors_left_refuses_the_last_class_until_it_has_some_again() {
-    let world = World::start_with_process(1_000).await;
+    let world = World::start_with_process(400).await;
     assert_eq!(world.ask("batch").await.status, 200);
     let mut idle = Vec::new();
-    for _ in 0..880 {
+    for _ in 0..345 {
         idle.push(tokio::net::TcpStream::connect(world.web.outbound()).await.unwrap());
     }
     world.sheds("descriptors").await;

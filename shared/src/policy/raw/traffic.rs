@@ -233,8 +233,8 @@ record! {
         "weights" weights: Option<Located<List<Int<1, 1_000>, 1, 16>>>,
         /// Of requests that name none; one of `classes`.
         "default" default: Located<Label>,
-        /// Whose header is believed. Of all others, and where a request came with a class from the sidecar before, that class
-        /// counts.
+        /// Whose header is believed, and whose sidecar where there is none. All others are in the default class, or in a less
+        /// important one that they name.
         "trustedFrom" trusted_from: List<SpiffeText, 0, 64>,
     }
 }

@@ -23,6 +23,7 @@ use crate::pipeline::route::Routed;
 use crate::pipeline::urgency::RETRIED;
 use crate::pipeline::{headers, upgrade, way};
 use crate::shard::Shard;
+use crate::upstream::attempt::Whose;
 use crate::upstream::connect::NoConnection;
 use crate::upstream::share::Share;
 
@@ -73,7 +74,8 @@ pub async fn to_peer(
         Err(failure) => {
             if matches!(failure, Failure::Final(_)) {
                 // It took at least so long, and gave nothing.
-                chosen.attempt.gave_up(now.saturating_duration_since(began_at), now);
+                let whose = deadline.as_ref().map_or(Whose::Routes, |deadline| deadline.whose);
+                chosen.attempt.gave_up(now.saturating_duration_since(began_at), whose, now);
             }
             chosen.attempt.end(failure.ended(), now);
             return Err(failure);

@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 
 use super::*;
 use crate::pipeline::judge::{Answered, By, Ended};
-use crate::upstream::attempt::Attempt;
+use crate::upstream::attempt::{Attempt, Whose};
 
 #[actix_rt::test]
 async fn who_gives_up_long_before_an_endpoint_usually_answers_says_nothing_of_it() {
@@ -25,17 +25,22 @@ async fn who_gives_up_long_before_an_endpoint_usually_answers_says_nothing_of_it
     let mut answered = Attempt::begin(&share, &endpoint, Vec::new());
     answered.answered(ms(100), now);
     answered.end(Ended::Answered(Answered { status: StatusCode::OK, grpc: None, by: By::Backend }), now);
-    let gave_up = |after, ended| {
+    let gave_up = |after, whose, ended| {
         let mut attempt = Attempt::begin(&share, &endpoint, Vec::new());
-        attempt.gave_up(after, now);
+        attempt.gave_up(after, whose, now);
         attempt.end(ended, now);
     };
     for _ in 0..100 {
-        gave_up(ms(5), Ended::RequestTimedOut);
+        gave_up(ms(5), Whose::Callers, Ended::RequestTimedOut);
     }
     assert_eq!(failures(), 0, "its clients had no time for it");
-    gave_up(ms(5), Ended::AttemptTimedOut);
-    assert_eq!(failures(), 1, "what the route allows an attempt is policy");
-    gave_up(ms(80), Ended::RequestTimedOut);
-    assert_eq!(failures(), 2, "it had time");
+    gave_up(ms(5), Whose::Routes, Ended::AttemptTimedOut);
+    gave_up(ms(5), Whose::Routes, Ended::RequestTimedOut);
+    assert_eq!(failures(), 2, "what the route allows is policy");
+    gave_up(ms(80), Whose::Callers, Ended::RequestTimedOut);
+    assert_eq!(failures(), 3, "it had time");
+    let mut began = Attempt::begin(&share, &endpoint, Vec::new());
+    began.answered(ms(5), now);
+    began.end(Ended::RequestTimedOut, now);
+    assert_eq!(failures(), 4, "its head came at once, and then nothing");
 }
