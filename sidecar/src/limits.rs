@@ -71,9 +71,9 @@ const STREAMS: u32 = 128;
 const RESETS_PER_SECOND: u32 = 200;
 /// 10 s: a slow link sends 16 KiB in less.
 const HEAD_S: u32 = 10;
-/// 5 minutes: longer than any client in common use keeps a connection (Chrome: 5 minutes), so that it is the client who
-/// closes, and no request meets a closing connection.
-const IDLE_S: u32 = 300;
+/// 620 s: longer than any client in common use keeps a connection (Chrome: 5 minutes; Google Cloud's load balancers: 10), so that
+/// it is the client who closes, and no request meets a closing connection.
+const IDLE_S: u32 = 620;
 /// 10 s: a phone on a bad link takes seconds for its round trips.
 const HANDSHAKE_S: u32 = 10;
 /// 8,192: a proxy or a NAT in front brings thousands, and one host must not take all descriptors.

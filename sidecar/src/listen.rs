@@ -82,6 +82,7 @@ pub fn bind(address: SocketAddr, flag: &str) -> io::Result<TcpListener> {
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket::tune(&socket)?;
+        socket::keep_alive(&socket)?;
         socket.listen(i32::try_from(BACKLOG).expect("a small constant"))?;
         TcpListener::from_std(socket.into())
     };

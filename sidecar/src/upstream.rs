@@ -198,6 +198,11 @@ impl Upstream {
         self.try_tell(Ask { asking, counted })
     }
 
+    /// It has neither ended, nor is being started anew.
+    pub fn has_actor(&self) -> bool {
+        self.actor.load().connected()
+    }
+
     /// A permit of `shard` comes back.
     pub fn give_back(&self, shard: usize) {
         match self.leases.give_back(shard) {

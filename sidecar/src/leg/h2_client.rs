@@ -30,6 +30,12 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 pub const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// What one stream may have queued inside `h2`, in bytes; the pump waits past that.
 pub const SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// What unread frames of less than 256 bytes may cost, by `h2`'s count: 256 less their length each. 64 MiB: 300,000 of them, which
+/// hold some 30 MiB, and dozens of streams of small messages that nobody reads. By `h2`'s own default a dozen end the connection.
+pub const SMALL_FRAMES_MAX: usize = 64 << 20;
+/// Streams that were reset here, and whose peer may not have heard of it. As many as there may be: past that, what is still on its
+/// way of them would end the connection.
+pub const RESET_STREAMS_MAX: usize = 1_024;
 /// After the last stream of a retired connection, its GOAWAY may take this long to be written.
 const FINISH_MAX: Duration = Duration::from_secs(5);
 
@@ -121,6 +127,9 @@ impl H2Connection {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+            .max_local_error_reset_streams(None)
+            .data_frame_budget(SMALL_FRAMES_MAX)
             .enable_push(false)
             .handshake::<_, Bytes>(io)
             .await?;

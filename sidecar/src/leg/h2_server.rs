@@ -16,7 +16,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::body::{Body, BodyError};
 use super::coalesce::{Broken, coalescing};
-use super::h2_client::{CONNECTION_WINDOW_BYTES, SEND_BUFFER_BYTES_MAX, STREAM_WINDOW_BYTES};
+use super::h2_client::{
+    CONNECTION_WINDOW_BYTES, RESET_STREAMS_MAX, SEND_BUFFER_BYTES_MAX, SMALL_FRAMES_MAX, STREAM_WINDOW_BYTES,
+};
 use super::interim::Interim;
 use super::patience::Patience;
 use super::pump::{Pump, PumpError};
@@ -26,7 +28,7 @@ use crate::pipeline::answer::Answer;
 
 /// Streams that a peer may have open on one connection. 1,024: a sidecar opens another connection past that.
 pub const STREAMS_MAX: u32 = 1_024;
-/// Streams reset by the peer that were not looked at yet; past that the connection ends (CVE-2023-44487).
+/// Streams reset by a client from outside that were not looked at yet; past that the connection ends (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 64;
 /// The preface and SETTINGS must come within this time.
 const PREFACE_MAX: Duration = Duration::from_secs(5);
@@ -47,12 +49,22 @@ where
     S: Service,
 {
     let (io, mut flusher) = coalescing(io);
-    let handshake = h2::server::Builder::new()
+    let mut builder = h2::server::Builder::new();
+    if limits.resets_per_second.is_none() {
+        // Another sidecar, or the own app: what is an attack by others is an overload here, which must not take all else with it.
+        builder
+            .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
+            .max_concurrent_reset_streams(RESET_STREAMS_MAX)
+            .max_local_error_reset_streams(None)
+            .data_frame_budget(SMALL_FRAMES_MAX);
+    } else {
+        builder.max_pending_accept_reset_streams(PENDING_RESETS_MAX);
+    }
+    let handshake = builder
         .initial_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(limits.head_bytes)
         .max_concurrent_streams(limits.streams)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_send_buffer_size(SEND_BUFFER_BYTES_MAX)
         .enable_connect_protocol()
         .handshake::<_, Bytes>(io);

@@ -3,7 +3,9 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -24,6 +26,19 @@ impl From<TcpStream> for Wire {
 impl From<TlsStream<TcpStream>> for Wire {
     fn from(tls: TlsStream<TcpStream>) -> Self {
         Self::Tls(Box::new(tls))
+    }
+}
+
+impl Wire {
+    /// Its end, by drop, is a reset.
+    pub fn break_off(&self) {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        if let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a broken connection ends as a whole one");
+        }
     }
 }
 

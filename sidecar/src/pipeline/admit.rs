@@ -1,7 +1,6 @@
 //! A permit of the upstream: without one, nothing is sent on.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use rand::Rng as _;
@@ -20,7 +19,6 @@ use crate::upstream::attempt::{Passed, Probes};
 use crate::upstream::queue::{Cause, PeerKey};
 use crate::upstream::share::{Permit, Share};
 use crate::upstream::wait::{Asks, NoPermit};
-use crate::upstream::{Key, Upstream};
 
 /// Outbound: one more request may be under way.
 pub struct Admitted {
@@ -42,11 +40,7 @@ pub fn call(shard: &Shard, table: &Table, tunnel: Option<Tunnel>) -> Result<(), 
     if tunnel.is_some() || shard.node.stats.process.overload.level() == 0 {
         return Ok(());
     }
-    let upstreams = shard.node.upstreams.load();
-    let came_in = |(key, upstream): (&Key, &Arc<Upstream>)| {
-        matches!(key, Key::AppPort(_)) && upstream.leases.in_use() > 0
-    };
-    if upstreams.iter().any(came_in) {
+    if shard.node.stats.serves_app() {
         return Ok(());
     }
     let (class, classes) = table.classes().map_or((0, 1), |classes| (classes.default(), classes.count()));

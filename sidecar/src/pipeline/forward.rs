@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body::Body as _;
@@ -85,6 +85,7 @@ pub(super) fn http1_head(
 ) -> Request<()> {
     let host = HeaderValue::from_maybe_shared(Bytes::from(authority.to_string()));
     fields.insert(HOST, host.expect("an authority is a legal field value"));
+    join_cookies(&mut fields);
     let mut head = Request::new(());
     *head.method_mut() = method;
     *head.uri_mut() = Uri::from(target);
@@ -93,6 +94,16 @@ pub(super) fn http1_head(
         ask_upgrade(&mut head, protocol);
     }
     head
+}
+
+/// Over HTTP/2 each cookie may be a field of its own; over HTTP/1.1 there is one (RFC 9113, section 8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    if fields.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let cookies: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_maybe_shared(Bytes::from(cookies.join(&b"; "[..])));
+    fields.insert(COOKIE, joined.expect("legal values, and what stands between them"));
 }
 
 /// And of one over HTTP/2.

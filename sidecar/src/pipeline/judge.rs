@@ -89,6 +89,14 @@ pub fn grpc(status: StatusCode, head: &HeaderMap, trailers: Trailers<'_>) -> Opt
     read_last.or_else(|| read(head)).or_else(|| mapped(status)).or(over)
 }
 
+/// The same of one that is over, by the code that was read on its way.
+pub fn grpc_at_end(status: StatusCode, read: Option<u32>) -> u8 {
+    let read = read.map(|code| {
+        u8::try_from(code).ok().filter(|code| *code <= code::UNAUTHENTICATED).unwrap_or(code::UNKNOWN)
+    });
+    read.or_else(|| mapped(status)).unwrap_or(code::UNKNOWN)
+}
+
 fn mapped(status: StatusCode) -> Option<u8> {
     match status.as_u16() {
         200 => None,

@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use outrider_shared::RuleId;
 
 use super::accept::EXPLAIN;
-use super::judge::{Answered, By, Ended};
+use super::judge::{self, Answered, By, Ended};
 use super::matching::Protocol;
 use super::rejection::{Rejection, Row};
 use super::trace::{End, Trace};
@@ -308,8 +308,8 @@ impl Record {
 impl Record {
     /// The answer, as breakers look at it.
     fn answered_by(&self) -> Answered {
-        let grpc = (self.protocol == Protocol::Grpc)
-            .then(|| self.grpc_status.map_or(2, |code| u8::try_from(code).unwrap_or(2)));
+        let grpc =
+            (self.protocol == Protocol::Grpc).then(|| judge::grpc_at_end(self.status, self.grpc_status));
         let by = if self.shed { By::Shed } else { By::Backend };
         Answered { status: self.status, grpc, by }
     }

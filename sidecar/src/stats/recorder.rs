@@ -233,6 +233,8 @@ pub struct UpstreamShardStats {
     /// Open now; inbound alone.
     pub tunnels: Gauge,
     pub in_flight: Gauge,
+    /// Have given their permit back, and still move bytes.
+    pub streaming: Gauge,
     pub latency: ClassHistograms,
 }
 

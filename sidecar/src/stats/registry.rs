@@ -100,6 +100,15 @@ impl StatsRegistry {
         self.lock().shards.iter().map(|shard| shard.in_flight.get()).sum()
     }
 
+    /// Whether anything that came in for the app is under way: requests, streams and tunnels.
+    pub fn serves_app(&self) -> bool {
+        alive(&mut self.lock().upstreams).iter().any(|held| {
+            let (side, stats) = (held.key.0, &held.stats);
+            side == Side::Inbound
+                && [&stats.in_flight, &stats.streaming, &stats.tunnels].iter().any(|of| of.get() > 0)
+        })
+    }
+
     /// Descriptors of connections, as far as they are counted: those that were accepted, those to endpoints, and one to
     /// the app for each request under way.
     pub fn open_connections(&self) -> u64 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::Message;
+use outrider_shared::traffic;
 
 use super::Upstream;
 use super::breaker::{Gate, Outcome, Pace, Position, Probe, Probed, Urgency};
@@ -111,6 +112,31 @@ impl Attempt {
         self.took = Some(took);
     }
 
+    /// The far side refused it for its own sake: it is not the faster for that, or it would get all that it cannot take.
+    pub fn was_refused(&mut self, now: Instant) {
+        self.endpoint.observe(self.endpoint.usual(now), now);
+        self.share.heard();
+    }
+
+    /// The head of its answer is there, and the rest takes as long as it takes: that says enough of a probe.
+    pub fn goes_on(&mut self, head: &Ended) {
+        if self.probes.is_empty() {
+            return;
+        }
+        let (outcome, is_slow) = self.share.with_settings(|settings| {
+            let breaker = &settings.client.breaker;
+            (judge::outcome(&breaker.failure_when, head), self.is_slow(breaker))
+        });
+        if outcome == Outcome::Success {
+            let ended = if is_slow { Probed::Slow } else { Probed::Succeeded };
+            self.probes.drain(..).for_each(|probe| probe.tell(ended));
+        }
+    }
+
+    fn is_slow(&self, breaker: &traffic::Breaker) -> bool {
+        breaker.slow_call.zip(self.took).is_some_and(|(slow, took)| took > slow.threshold.get())
+    }
+
     /// It was given up after `took`: an answer would have taken longer, and nobody knows how much. Where that was the time of
     /// the client's own, and less than half of what the endpoint usually takes, it is no failure of the endpoint.
     pub fn gave_up(&mut self, took: Duration, whose: Whose, now: Instant) {
@@ -129,8 +155,7 @@ impl Attempt {
         self.has_ended = true;
         let (outcome, pace, has_limit) = self.share.with_settings(|settings| {
             let breaker = &settings.client.breaker;
-            let slow =
-                breaker.slow_call.zip(self.took).is_some_and(|(slow, took)| took > slow.threshold.get());
+            let slow = self.is_slow(breaker);
             let outcome = match ended {
                 Ended::RequestTimedOut if self.is_cut_short => Outcome::Ignored,
                 _ => judge::outcome(&breaker.failure_when, &ended),
@@ -188,9 +213,14 @@ impl Share {
             None | Some((_, Position::Closed)) => Passed::Freely,
             Some((_, Position::Open { .. })) => Passed::Refused,
             // Boxed: rare, and large.
-            Some((_, Position::HalfOpen)) => {
-                Box::pin(self.ask_probe(Scope::Service)).await.map_or(Passed::Refused, Passed::As)
-            }
+            Some((_, Position::HalfOpen)) => match Box::pin(self.ask_probe(Scope::Service)).await {
+                Some(probe) => Passed::As(probe),
+                // It may have closed meanwhile.
+                None if self.breaker().is_none_or(|(_, position)| position == Position::Closed) => {
+                    Passed::Freely
+                }
+                None => Passed::Refused,
+            },
         }
     }
 
@@ -200,7 +230,12 @@ impl Share {
         tried: &[std::net::SocketAddr],
     ) -> Option<(Rc<Endpoint>, ProbeGrant)> {
         let endpoints = self.endpoints();
-        let endpoint = endpoints.iter().find(|e| e.is_probing() && !tried.contains(&e.address))?;
+        // Each in its turn: one whose probes hang must not keep those of the others from being sent.
+        let turn = self.probe_turn.get();
+        self.probe_turn.set(turn.wrapping_add(1));
+        let may = |e: &&Rc<Endpoint>| e.is_probing() && !tried.contains(&e.address);
+        let waiting = endpoints.iter().filter(may).count();
+        let endpoint = endpoints.iter().filter(may).nth(turn.checked_rem(waiting)?)?;
         let grant = self.ask_probe(Scope::Endpoint(endpoint.address)).await?;
         Some((Rc::clone(endpoint), grant))
     }

@@ -39,7 +39,7 @@ mod gradient;
 mod machine;
 #[cfg(test)]
 mod tests;
-mod window;
+pub mod window;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Cache};
 use crossbeam_utils::CachePadded;
 use outrider_shared::SpiffeId;
 use outrider_shared::traffic::{Balancing, ConcurrencyAlgorithm};
+use tokio::sync::Notify;
 
 use super::breaker::{Position, Tally};
 use super::budget::Block;
@@ -65,9 +66,9 @@ impl Permit {
         let share = &self.share;
         if self.state == PermitState::Held
             && self.is_learned()
-            && share.streaming.get() < share.most_beside_permits()
+            && share.stats.streaming.get() < u64::from(share.most_beside_permits())
         {
-            share.streaming.set(share.streaming.get() + 1);
+            share.stats.streaming.increment();
             share.give_back();
             self.state = PermitState::Streams;
         }
@@ -87,7 +88,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         match self.state {
             PermitState::Held => self.share.give_back(),
-            PermitState::Streams => self.share.streaming.set(self.share.streaming.get() - 1),
+            PermitState::Streams => self.share.stats.streaming.decrement(),
         }
     }
 }
@@ -118,14 +119,18 @@ pub struct Share {
     pub(super) block: Cell<Option<Block>>,
     /// Tokens that the block began with.
     pub(super) block_size: Cell<u32>,
+    /// Somebody asks for the next block; how often there was none; and who waits for one.
+    pub(super) asks_for_tokens: Cell<bool>,
+    pub(super) blocks_refused: Cell<u64>,
+    pub(super) block_came: Notify,
+    /// Where the search for an endpoint that may be probed begins.
+    pub(super) probe_turn: Cell<usize>,
     /// Where the next turn of round robin begins.
     pub(super) turn: Cell<usize>,
     settings: RefCell<Arc<Settings>>,
     /// Numbers those that ask the actor for a permit.
     pub(super) asked: Cell<u64>,
     pub(super) last_refusal: RefCell<Option<LastRefusal>>,
-    /// Requests that have given their permit back and still move bytes.
-    streaming: Cell<u32>,
     pub(super) dialer: Dialer,
 }
 
@@ -183,11 +188,14 @@ impl Share {
             peak: Cell::new(0),
             block: Cell::new(None),
             block_size: Cell::new(0),
+            asks_for_tokens: Cell::new(false),
+            blocks_refused: Cell::new(0),
+            block_came: Notify::new(),
+            probe_turn: Cell::new(0),
             turn: Cell::new(0),
             settings,
             asked: Cell::new(0),
             last_refusal: RefCell::default(),
-            streaming: Cell::new(0),
             dialer,
         }
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::Snapshot;
 use super::admission::{Admission, Asking, Told, WaiterId};
 use super::budget::{self, Block};
+use super::concurrency::window::Window;
 use super::concurrency::{self, Limiter, Sample};
 use super::digest::{Digest, Spent};
 use super::lease::Leases;
@@ -42,6 +43,8 @@ pub struct Supply<W> {
     budget: budget::Machine,
     /// The most that each shard had in flight at once, and when it said so.
     peaks: Vec<Option<(u32, Instant)>>,
+    /// What answers take, as all shards have seen it lately.
+    usual: Window,
     /// Since when no answer has come, while some asked for permits.
     silence: Option<Silence>,
 }
@@ -63,7 +66,14 @@ impl<W> Supply<W> {
         leases.set_limit(limiter.limit());
         let mut admission = Admission::new(&settings.queue);
         admission.expect(WAY_BACK);
-        Self { admission, limiter, budget, peaks: vec![None; shards], silence: None }
+        Self {
+            admission,
+            limiter,
+            budget,
+            peaks: vec![None; shards],
+            usual: Window::default(),
+            silence: None,
+        }
     }
 
     /// A shard found no permit.
@@ -105,13 +115,17 @@ impl<W> Supply<W> {
             self.budget.began(digest.began, digest.since, now);
         }
         self.spent(digest.spent, now);
-        let expected = digest.sample.likely();
-        if digest.sample.heard || expected.is_some() {
+        // Of all shards, and of enough: one slow answer says nothing of the next.
+        let mut expected = self.usual.add(&digest.sample, Duration::ZERO, now).and_then(|seen| seen.likely());
+        let is_heard = digest.sample.heard || digest.sample.likely().is_some();
+        if is_heard {
             let silence = self.silence.replace(Silence { since: now, asked: now, lasts: false });
-            let was_silent = silence.is_some_and(|silence| silence.lasts);
-            if let Some(expected) = expected.or(was_silent.then_some(Duration::ZERO)) {
-                self.admission.expect(expected + WAY_BACK);
+            if silence.is_some_and(|silence| silence.lasts) {
+                expected = expected.or(digest.sample.likely()).or(Some(Duration::ZERO));
             }
+        }
+        if let Some(expected) = expected {
+            self.admission.expect(expected + WAY_BACK);
         }
         let sample = self.of_all(digest.shard, digest.sample, leases, now);
         let changed = self.limiter.observe(sample, now);

@@ -5,6 +5,7 @@ mod leases;
 mod pick;
 mod simulation;
 mod supply;
+mod tokens;
 mod told;
 
 use std::rc::Rc;

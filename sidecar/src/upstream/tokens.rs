@@ -33,17 +33,31 @@ impl Share {
         self.note(Urgency::Later);
     }
 
-    /// Spends a token for a retry that is sent now.
+    /// Spends a token for a retry that is sent now. Of many that have none, one asks: a block for each would be a budget lost.
     pub async fn spend_token(self: &Rc<Self>) -> Result<(), NoToken> {
-        if self.take_token() {
-            return Ok(());
+        loop {
+            if self.take_token() {
+                return Ok(());
+            }
+            if !self.asks_for_tokens.get() {
+                break;
+            }
+            let refused = self.blocks_refused.get();
+            self.block_came.notified().await;
+            if self.blocks_refused.get() != refused {
+                return Err(NoToken);
+            }
         }
+        let _asks = AsksForTokens::begin(self);
         let rest = self
             .block
             .take()
             .map(|block| Spent { rest: Rest::Dropped, ..spent(&block, self.block_size.get()) });
         let answer = self.upstream.question(AskTokens(rest), ASK_MAX).await;
-        let block = answer.flatten().ok_or(NoToken)?;
+        let Some(block) = answer.flatten() else {
+            self.blocks_refused.set(self.blocks_refused.get() + 1);
+            return Err(NoToken);
+        };
         self.block_size.set(block.tokens);
         self.block.set(Some(block));
         if self.take_token() { Ok(()) } else { Err(NoToken) }
@@ -58,6 +72,23 @@ impl Share {
             self.note(Urgency::Later);
         }
         taken
+    }
+}
+
+/// Its drop, also where whoever asked has gone, lets the next ask.
+struct AsksForTokens<'s>(&'s Share);
+
+impl<'s> AsksForTokens<'s> {
+    fn begin(share: &'s Share) -> Self {
+        share.asks_for_tokens.set(true);
+        Self(share)
+    }
+}
+
+impl Drop for AsksForTokens<'_> {
+    fn drop(&mut self) {
+        self.0.asks_for_tokens.set(false);
+        self.0.block_came.notify_waiters();
     }
 }
 

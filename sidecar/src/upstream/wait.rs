@@ -12,7 +12,7 @@ use super::admission::{Asking, WaiterId};
 use super::lease::Take;
 use super::queue::{Cause, PeerKey};
 use super::share::{Permit, Share};
-use super::{CLASSES_MAX, PENDING_MAX, Upstream};
+use super::{CLASSES_MAX, PENDING_MAX, Unheard, Upstream};
 
 /// Beyond what policy lets a request wait: the actor answers in microseconds, and an unlucky one in a few schedules.
 pub(super) const SLACK: Duration = Duration::from_millis(100);
@@ -24,6 +24,8 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(1);
 const RESTART_PAUSE: Duration = Duration::from_millis(2);
 /// An actor that crashed is replaced at once; who waited asks again, once.
 pub(super) const ASKED_MAX: usize = 2;
+/// For how long who finds no actor looks for the next. 100 ms: within that a fresh one has started.
+const RESTART_MAX: Duration = Duration::from_millis(100);
 
 /// Who asks for a permit.
 #[derive(Debug, Clone)]
@@ -166,8 +168,15 @@ impl Share {
         }
         let within = self.settings().queue.wait_max.get() + SLACK;
         for _ in 0..ASKED_MAX {
-            let (waiter, answer) = oneshot::channel();
-            let waiting = self.ask(&asks, waiter)?;
+            let (answer, waiting) = loop {
+                let (waiter, answer) = oneshot::channel();
+                match self.ask(&asks, waiter) {
+                    Ok(waiting) => break (answer, waiting),
+                    Err(Unheard) if self.upstream.has_actor() => return Err(NoPermit::Dropped(Cause::Full)),
+                    Err(Unheard) if now.elapsed() >= RESTART_MAX => return Err(NoPermit::NoAnswer),
+                    Err(Unheard) => actix_rt::time::sleep(RESTART_PAUSE).await,
+                }
+            };
             match actix_rt::time::timeout(within, answer).await {
                 Ok(Ok(answer)) => {
                     waiting.end();
@@ -184,13 +193,13 @@ impl Share {
         Err(NoPermit::NoAnswer)
     }
 
-    fn ask(self: &Rc<Self>, asks: &Asks<'_>, waiter: Answer) -> Result<Waiting<'_>, NoPermit> {
+    fn ask(self: &Rc<Self>, asks: &Asks<'_>, waiter: Answer) -> Result<Waiting<'_>, Unheard> {
         let number = self.asked.get();
         self.asked.set(number + 1);
         let id = WaiterId { shard: self.shard, number };
         let Asks { class, peer, deadline } = asks.clone();
         let asking = Asking { id, class, peer: peer.clone(), deadline, waiter };
-        self.upstream.ask(asking).map_err(|_| NoPermit::Dropped(Cause::Full))?;
+        self.upstream.ask(asking)?;
         Ok(Waiting { share: self, id: Some(id) })
     }
 

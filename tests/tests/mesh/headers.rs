@@ -47,6 +47,17 @@ async fn hop_by_hop_fields_end_at_the_sidecar_in_both_directions() {
 }
 
 #[tokio::test]
+async fn cookies_that_came_one_by_one_reach_an_app_over_http1_as_one_field() {
+    let pair = Pair::start().await;
+    let (pod, host) = pair.app(Speaks::Http1);
+    let call =
+        ["a=1", "b=2", "c=3"].iter().fold(Call::get(host, "/"), |call, crumb| call.header("cookie", crumb));
+    assert_eq!(pair.send(call).await.unwrap().status, 200);
+    let seen = pod.app().seen().remove(0);
+    assert_eq!(seen.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+}
+
+#[tokio::test]
 async fn fields_of_the_mesh_from_an_app_are_stripped_and_the_callers_identity_is_the_sidecars_word() {
     let pair = Pair::start().await;
     for app in BOTH {

@@ -141,6 +141,54 @@ async fn tcp_passes_byte_for_byte_and_each_half_closes_by_itself() {
     echoes(&mut connect).await;
 }
 
+#[tokio::test]
+async fn a_tcp_connection_that_is_reset_at_one_end_is_reset_at_the_other() {
+    let (_mesh, caller, app) = pair(&tcp()).await;
+    let listener = tokio::net::TcpListener::bind(app.sidecar.at(port::APP)).await.unwrap();
+    caller.sidecar.sees("test/app", 1).await;
+    for app_resets in [true, false] {
+        let mut client = TcpStream::connect(caller.sidecar.upstream(0)).await.unwrap();
+        client.write_all(b"hello").await.unwrap();
+        let mut hello = [0; 5];
+        let mut server = loop {
+            let (mut server, _) = wait::bounded("a connection", listener.accept()).await.unwrap();
+            // The sidecar looks from time to time whether its app listens.
+            if server.read_exact(&mut hello).await.is_ok() {
+                break server;
+            }
+        };
+        server.write_all(b"world").await.unwrap();
+        client.read_exact(&mut hello).await.unwrap();
+        let (resets, mut other) = if app_resets { (server, client) } else { (client, server) };
+        resets.set_zero_linger().unwrap();
+        drop(resets);
+        let ended = wait::bounded("its end", other.read(&mut hello)).await;
+        assert_eq!(ended.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset, "{app_resets}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_its_websocket_is_open_leaves_no_request_behind() {
+    let (_mesh, caller, app) = pair_with_app().await;
+    let plan = outrider_tests::app::PLAN;
+    let head = format!(
+        "GET / HTTP/1.1\r\nHost: app.test:8080\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{plan}: hold\r\n\r\n"
+    );
+    let mut client = TcpStream::connect(caller.outbound()).await.unwrap();
+    client.write_all(head.as_bytes()).await.unwrap();
+    let in_use = async |expected: u64| {
+        wait::until("requests under way", async || {
+            let view = app.sidecar.upstream_view(&format!("inbound:{}", port::APP)).await?;
+            if view["in_use"] == expected { Ok(()) } else { Err(view.to_string()) }
+        })
+        .await;
+    };
+    in_use(1).await;
+    drop(client);
+    in_use(0).await;
+}
+
 /// Sends a mebibyte, closes that half, and reads it back to the end.
 async fn echoes(stream: &mut TcpStream) {
     let sent: Vec<u8> = (0..1_u32 << 20).map(|at| u8::try_from(at % 251).unwrap()).collect();

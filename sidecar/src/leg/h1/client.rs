@@ -31,6 +31,8 @@ use crate::mesh::CONNECT_MAX;
 /// An idle connection is not used again after this time. 1.5 s: below the shortest keep-alive time in common use
 /// (gunicorn's 2 s), so that the app does not close it under a request.
 const IDLE_MAX: Duration = Duration::from_millis(1_500);
+/// However soon one was closed: a worker that was replaced closes all of its own at once. 50 ms: nobody closes as soon on purpose.
+const IDLE_LEAST: Duration = Duration::from_millis(50);
 /// A connection that the app closed while it was idle halves that time; it doubles again after as long without one.
 const RELEARN: Duration = Duration::from_mins(1);
 /// Idle connections kept for one app. 256: more would only save a connect on loopback.
@@ -119,10 +121,10 @@ impl H1Pool {
         body: &mut Option<Pump<Body>>,
         interim: &Interim,
     ) -> Result<H1Answer, H1Error> {
-        if let Some(conn) = self.take_idle() {
+        if let Some((conn, age)) = self.take_idle() {
             match self.exchange(conn, head, body, interim).await {
                 Err(Unanswered::Closed(_)) if may_repeat(head.method(), body.as_ref()) => {
-                    self.learn(Duration::ZERO);
+                    self.learn(age);
                     if let Some(pump) = body {
                         pump.restart();
                     }
@@ -214,7 +216,7 @@ impl H1Pool {
     }
 
     /// The idle connection that was used last, if the app has left it open.
-    fn take_idle(&self) -> Option<Rc<Conn>> {
+    fn take_idle(&self) -> Option<(Rc<Conn>, Duration)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(newest) = idle.pop() {
             let age = newest.since.elapsed();
@@ -225,7 +227,7 @@ impl H1Pool {
             }
             // Bytes that came meanwhile would be taken for the next answer.
             if newest.conn.poll_discard(&mut Context::from_waker(Waker::noop())).is_pending() {
-                return Some(newest.conn);
+                return Some((newest.conn, age));
             }
             self.learn(age);
         }
@@ -234,7 +236,7 @@ impl H1Pool {
 
     /// The app has closed a connection that was idle for `age`.
     fn learn(&self, age: Duration) {
-        self.idle_max.set(self.idle_max.get().min(age) / 2);
+        self.idle_max.set((self.idle_max.get().min(age) / 2).max(IDLE_LEAST));
         self.learnt_at.set(Instant::now());
     }
 
@@ -242,7 +244,7 @@ impl H1Pool {
     pub fn sweep(&self) {
         if self.idle_max.get() < IDLE_MAX && self.learnt_at.get().elapsed() > RELEARN {
             let longer = self.idle_max.get() * 2;
-            self.idle_max.set(longer.clamp(Duration::from_millis(1), IDLE_MAX));
+            self.idle_max.set(longer.min(IDLE_MAX));
             self.learnt_at.set(Instant::now());
         }
         let idle_max = self.idle_max.get();

@@ -155,7 +155,8 @@ impl Conn {
     /// Ready once the peer is gone. Reads ahead what comes meanwhile, up to a read's worth: past that it is not looked at
     /// any more, since a client that sends that much is there.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !matches!(*self.reading.borrow(), Reading::Owner) {
+        // Before its answer nobody reads a tunnel's bytes: what is read here it finds in the buffer.
+        if !matches!(*self.reading.borrow(), Reading::Owner | Reading::Undecided) {
             return Poll::Pending;
         }
         while self.input.borrow().len() < READ_BYTES {
@@ -352,6 +353,11 @@ impl Conn {
 
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.wire.borrow_mut()).poll_shutdown(cx)
+    }
+
+    /// Its end, by drop, is a reset: what was written so far is not all, and nothing else would say so.
+    pub fn break_off(&self) {
+        self.wire.borrow().break_off();
     }
 
     /// Gives back what an idle connection does not need.

@@ -49,6 +49,7 @@ pub async fn serve<S: Service>(
     service: S,
 ) -> Result<(), Broken> {
     let conn = Conn::new(wire, limits.head);
+    let told = finish.clone();
     let mut patience = Patience::new(limits.idle_time);
     let mut finish = std::pin::pin!(turned(finish));
     let mut finishing = false;
@@ -67,12 +68,13 @@ pub async fn serve<S: Service>(
         let Some(head) = head else { return close(&conn).await };
         let after = match head.and_then(|head| head::request(&head, &conn.limits)) {
             // Boxed for their size: a connection without a request holds nothing of one.
-            Ok((request, shape)) => Box::pin(answer(&conn, &service, request, shape, finishing)).await?,
+            Ok((request, shape)) => Box::pin(answer(&conn, &service, request, shape, &told)).await?,
             Err(malformed) => Box::pin(refuse(&conn, &service, malformed)).await?,
         };
         match after {
             After::Next => {}
             After::Close => return close(&conn).await,
+            After::Break => return Ok(()),
             After::Linger => return linger(&conn).await,
         }
     }
@@ -83,6 +85,8 @@ pub async fn serve<S: Service>(
 enum After {
     Next,
     Close,
+    /// The answer broke off, and only a reset says so.
+    Break,
     /// Close, but let the client read the answer first: it may still be sending.
     Linger,
 }
@@ -149,7 +153,7 @@ async fn answer<S: Service>(
     service: &S,
     mut request: Request<()>,
     shape: Shape,
-    finishing: bool,
+    told: &watch::Receiver<bool>,
 ) -> Result<After, Broken> {
     let upgrade = asked_upgrade(&mut request, &shape);
     let exchange = Exchange {
@@ -188,7 +192,7 @@ async fn answer<S: Service>(
     }
     // A client that waits for 100 and was never told to send may send its content or not: nobody can tell what follows.
     let unclear = go_on.is_some() && !conn.is_read();
-    let after = match (shape.keep_alive && !finishing && !unclear, conn.malformed()) {
+    let after = match (shape.keep_alive && !*told.borrow() && !unclear, conn.malformed()) {
         (true, None) => After::Next,
         _ if conn.is_read() => After::Close,
         _ => After::Linger,
@@ -246,7 +250,7 @@ async fn write(
         _ if open => None,
         (_, After::Next, Version::Http10) => Some("keep-alive"),
         (_, After::Next, Version::Http11) => None,
-        (_, After::Close | After::Linger, _) => Some("close"),
+        (_, After::Close | After::Break | After::Linger, _) => Some("close"),
     };
     encode::answer(&mut conn.output.borrow_mut(), &head, encoding, says_zero, connection);
     drop(head);
@@ -255,6 +259,10 @@ async fn write(
         Err(PumpError::Sink(BodyError::H1(error))) => return Err(error),
         Err(error) => {
             tracing::debug!(error = crate::error_chain(&error), "an answer broke off");
+            if encoding == Encoding::Raw {
+                conn.break_off();
+                return Ok(After::Break);
+            }
             return Ok(After::Close);
         }
     }

@@ -128,6 +128,10 @@ impl Sink for H1Sink {
         Poll::Ready(Ok(()))
     }
 
-    /// What was announced does not come: the connection's end will say so.
-    fn abort(&mut self) {}
+    /// What was announced does not come: the connection's end will say so. Where nothing was announced, it has to be no ordinary end.
+    fn abort(&mut self) {
+        if self.encoding == Encoding::Raw {
+            self.conn.break_off();
+        }
+    }
 }

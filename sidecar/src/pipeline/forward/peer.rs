@@ -49,6 +49,9 @@ pub async fn to_peer(
 ) -> Result<Reply, Failure> {
     let began_at = Instant::now();
     let deadline = routed.deadline(began_at);
+    if let Some(over) = deadline.as_ref().filter(|deadline| deadline.at <= began_at) {
+        return Err(Failure::Final(over.rejection.clone()));
+    }
     let share = Rc::clone(&routed.share);
     let address = chosen.address();
     let answered = {
@@ -72,18 +75,23 @@ pub async fn to_peer(
     let ((response, underway), sent_at) = match answered {
         Ok(answered) => answered,
         Err(failure) => {
-            if matches!(failure, Failure::Final(_)) {
+            let ended = failure.ended();
+            if matches!(ended, Ended::AttemptTimedOut | Ended::RequestTimedOut | Ended::Reset) {
                 // It took at least so long, and gave nothing.
                 let whose = deadline.as_ref().map_or(Whose::Routes, |deadline| deadline.whose);
                 chosen.attempt.gave_up(now.saturating_duration_since(began_at), whose, now);
             }
-            chosen.attempt.end(failure.ended(), now);
+            chosen.attempt.end(ended, now);
             return Err(failure);
         }
     };
-    chosen.attempt.answered(now.saturating_duration_since(sent_at), now);
     let never_ran = never_reached_app(response.headers());
     let by = if was_shed(response.headers()) { By::Shed } else { By::Backend };
+    if never_ran || by == By::Shed {
+        chosen.attempt.was_refused(now);
+    } else {
+        chosen.attempt.answered(now.saturating_duration_since(sent_at), now);
+    }
     if never_ran && may_go_elsewhere(shard, routed, address, tried) {
         chosen.attempt.end(if by == By::Shed { Ended::Declined } else { Ended::ConnectFailed }, now);
         return Err(Failure::NeverRan(Rejection::UpstreamReset { endpoint: address }));
@@ -127,7 +135,11 @@ impl Reply {
         tried: &Tried,
         record: &mut Record,
     ) -> Result<Forwarded, Failure> {
-        let Self { mut response, mut underway, chosen, deadline, sent_at, by } = self;
+        let head = self.ended(record.protocol());
+        let Self { mut response, mut underway, mut chosen, deadline, sent_at, by } = self;
+        if opened_or_streams(&response) {
+            chosen.attempt.goes_on(&head);
+        }
         commit(&mut routed.body, &mut underway);
         let opened = upgrade::is_opened(&response);
         let fields = response.headers_mut();
@@ -152,6 +164,11 @@ impl Reply {
         let deadline = deadline.map(|deadline| deadline.at).filter(|_| !opened);
         Ok(Forwarded { response, held: underway.held, deadline })
     }
+}
+
+/// Whether more is to come of it, for however long.
+fn opened_or_streams(response: &Response<Body>) -> bool {
+    upgrade::is_opened(response) || !response.body().is_end_stream()
 }
 
 fn may_go_elsewhere(shard: &Shard, routed: &Routed<'_>, address: SocketAddr, tried: &Tried) -> bool {

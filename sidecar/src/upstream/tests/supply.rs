@@ -45,13 +45,21 @@ impl Case {
     }
 
     fn answered(&mut self, after: Duration, now: Instant) {
+        self.answered_many(1, after, 0, now);
+    }
+
+    fn answered_many(&mut self, times: u64, after: Duration, shard: usize, now: Instant) {
         let mut sample = Sample::default();
-        sample.answered(after.as_secs_f64() * 1e6, 1);
-        self.told(sample, now);
+        sample.answered(after.as_secs_f64() * 1e6, times);
+        self.told_by(shard, sample, now);
     }
 
     fn told(&mut self, sample: Sample, now: Instant) {
-        let digest = Digest { shard: 0, outcomes: Vec::new(), began: 0, since: now, spent: None, sample };
+        self.told_by(0, sample, now);
+    }
+
+    fn told_by(&mut self, shard: usize, sample: Sample, now: Instant) {
+        let digest = Digest { shard, outcomes: Vec::new(), began: 0, since: now, spent: None, sample };
         assert!(self.supply.seen(&digest, &self.leases, now).is_empty());
     }
 }
@@ -105,8 +113,25 @@ fn what_nobody_asked_of_an_app_is_no_silence() {
 #[test]
 fn nobody_is_dropped_by_an_answer_that_took_long_long_ago() {
     let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
     let mut case = Case::start(start);
-    case.answered(Duration::from_secs(5), start);
-    assert_eq!(case.ask(LONG, start), Some(Cause::Deadline));
-    assert_eq!(case.ask(LONG, start + Duration::from_millis(501)), None);
+    for ms in [0, 60] {
+        case.answered_many(30, Duration::from_secs(5), 0, at(ms));
+    }
+    assert_eq!(case.ask(LONG, at(60)), Some(Cause::Deadline));
+    assert_eq!(case.ask(LONG, at(561)), None);
+}
+
+#[test]
+fn one_slow_answer_beside_many_quick_ones_drops_nobody() {
+    let start = Instant::now();
+    let mut case = Case::start(start);
+    for n in 0..40 {
+        let now = start + n * Duration::from_millis(25);
+        case.answered_many(10, Duration::from_millis(20), 0, now);
+        if n % 10 == 5 {
+            case.answered_many(1, Duration::from_secs(5), 1, now);
+        }
+        assert_eq!(case.ask(SHORT, now), None, "digest {n}");
+    }
 }
