@@ -102,11 +102,17 @@ impl StatsRegistry {
 
     /// Whether anything that came in for the app is under way: requests, streams and tunnels.
     pub fn serves_app(&self) -> bool {
-        alive(&mut self.lock().upstreams).iter().any(|held| {
-            let (side, stats) = (held.key.0, &held.stats);
-            side == Side::Inbound
-                && [&stats.in_flight, &stats.streaming, &stats.tunnels].iter().any(|of| of.get() > 0)
-        })
+        let busy = |stats: &UpstreamShardStats| {
+            [&stats.in_flight, &stats.streaming, &stats.tunnels].iter().any(|of| of.get() > 0)
+        };
+        let of_app = |registered: &&Registration<(Side, Arc<str>), UpstreamShardStats>| {
+            registered.key.0 == Side::Inbound
+        };
+        self.lock()
+            .upstreams
+            .iter()
+            .filter(of_app)
+            .any(|of| of.stats.upgrade().is_some_and(|stats| busy(&stats)))
     }
 
     /// Descriptors of connections, as far as they are counted: those that were accepted, those to endpoints, and one to

@@ -230,6 +230,9 @@ impl Share {
         tried: &[std::net::SocketAddr],
     ) -> Option<(Rc<Endpoint>, ProbeGrant)> {
         let endpoints = self.endpoints();
+        if self.asked_for_a_probe(Instant::now()) {
+            return None;
+        }
         // Each in its turn: one whose probes hang must not keep those of the others from being sent.
         let turn = self.probe_turn.get();
         self.probe_turn.set(turn.wrapping_add(1));
@@ -240,9 +243,14 @@ impl Share {
         Some((Rc::clone(endpoint), grant))
     }
 
+    /// A moment ago.
+    fn asked_for_a_probe(&self, now: Instant) -> bool {
+        self.probe_asked.get().is_some_and(|asked| now.saturating_duration_since(asked) < PROBE_PAUSE)
+    }
+
     async fn ask_probe(&self, scope: Scope) -> Option<ProbeGrant> {
         let now = Instant::now();
-        if self.probe_asked.get().is_some_and(|asked| now.saturating_duration_since(asked) < PROBE_PAUSE) {
+        if self.asked_for_a_probe(now) {
             return None;
         }
         self.probe_asked.set(Some(now));

@@ -51,7 +51,7 @@ pub use machine::Limiter;
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Sample {
     /// Answers that were no overload: their latency to the head counts.
-    count: u64,
+    pub count: u64,
     /// The sum of the natural logarithms of their latencies in microseconds.
     ln_us_sum: f64,
     /// And of their squares.

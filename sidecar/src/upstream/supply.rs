@@ -26,6 +26,10 @@ const EXPECTED_LASTS: Duration = Duration::from_millis(500);
 /// just too late.
 pub const WAY_BACK: Duration = Duration::from_millis(3);
 
+/// Answers that make more to be expected. 10: among them one that is 250 times as slow as the others moves what nine of ten take to
+/// fifteen times as much, and among fewer to more than that.
+const EXPECTED_SAMPLES: u64 = 10;
+
 #[derive(Debug, Clone, Copy)]
 struct Silence {
     since: Instant,
@@ -45,6 +49,8 @@ pub struct Supply<W> {
     peaks: Vec<Option<(u32, Instant)>>,
     /// What answers take, as all shards have seen it lately.
     usual: Window,
+    /// By the last that counted.
+    expected: Duration,
     /// Since when no answer has come, while some asked for permits.
     silence: Option<Silence>,
 }
@@ -72,6 +78,7 @@ impl<W> Supply<W> {
             budget,
             peaks: vec![None; shards],
             usual: Window::default(),
+            expected: Duration::ZERO,
             silence: None,
         }
     }
@@ -115,16 +122,20 @@ impl<W> Supply<W> {
             self.budget.began(digest.began, digest.since, now);
         }
         self.spent(digest.spent, now);
-        // Of all shards, and of enough: one slow answer says nothing of the next.
-        let mut expected = self.usual.add(&digest.sample, Duration::ZERO, now).and_then(|seen| seen.likely());
-        let is_heard = digest.sample.heard || digest.sample.likely().is_some();
+        // More is expected by what all shards have seen, and enough of it: one slow answer says nothing of the next. Less at once.
+        let likely = digest.sample.likely();
+        let seen = self.usual.add(&digest.sample, Duration::ZERO, now);
+        let by_all = seen.filter(|seen| seen.count >= EXPECTED_SAMPLES).and_then(|seen| seen.likely());
+        let mut expected = by_all.or(likely.filter(|likely| *likely < self.expected));
+        let is_heard = digest.sample.heard || likely.is_some();
         if is_heard {
             let silence = self.silence.replace(Silence { since: now, asked: now, lasts: false });
             if silence.is_some_and(|silence| silence.lasts) {
-                expected = expected.or(digest.sample.likely()).or(Some(Duration::ZERO));
+                expected = expected.or(likely).or(Some(Duration::ZERO));
             }
         }
         if let Some(expected) = expected {
+            self.expected = expected;
             self.admission.expect(expected + WAY_BACK);
         }
         let sample = self.of_all(digest.shard, digest.sample, leases, now);

@@ -168,12 +168,18 @@ impl Share {
         }
         let within = self.settings().queue.wait_max.get() + SLACK;
         for _ in 0..ASKED_MAX {
+            let asked_at = Instant::now();
             let (answer, waiting) = loop {
                 let (waiter, answer) = oneshot::channel();
                 match self.ask(&asks, waiter) {
                     Ok(waiting) => break (answer, waiting),
                     Err(Unheard) if self.upstream.has_actor() => return Err(NoPermit::Dropped(Cause::Full)),
-                    Err(Unheard) if now.elapsed() >= RESTART_MAX => return Err(NoPermit::NoAnswer),
+                    Err(Unheard) if self.upstream.is_retired() || asked_at.elapsed() >= RESTART_MAX => {
+                        return Err(NoPermit::NoAnswer);
+                    }
+                    Err(Unheard) if asks.deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                        return Err(NoPermit::Dropped(Cause::Deadline));
+                    }
                     Err(Unheard) => actix_rt::time::sleep(RESTART_PAUSE).await,
                 }
             };

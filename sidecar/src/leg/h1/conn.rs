@@ -73,6 +73,8 @@ pub struct Conn {
     orphaned: Cell<bool>,
     /// What was wrong with the body.
     malformed: Cell<Option<Malformed>>,
+    /// A tunnel could not be written to: what is read of it now ends by that, not as if it were whole.
+    pub(super) broken: Cell<bool>,
     /// Our message has been written to its end.
     whole: Cell<bool>,
     /// Waits for the body's end.
@@ -92,6 +94,7 @@ impl Conn {
             message: Cell::new(0),
             orphaned: Cell::new(false),
             malformed: Cell::new(None),
+            broken: Cell::new(false),
             whole: Cell::new(true),
             owner: Cell::new(None),
             reader: Cell::new(None),
@@ -274,9 +277,13 @@ impl Conn {
             let until_close = matches!(*reading, Reading::UntilClose);
             drop(reading);
             match ready!(self.poll_fill(expected, cx)) {
-                Ok(0) if until_close => return Poll::Ready(None),
+                Ok(0) if until_close && !self.broken.get() => return Poll::Ready(None),
                 Ok(0) => return Poll::Ready(Some(Err(Broken::Truncated))),
                 Ok(_) => {}
+                // A browser that is closed says nothing over TLS before its connection ends.
+                Err(error) if until_close && error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(None);
+                }
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }

@@ -55,6 +55,9 @@ impl H1Sink {
         }
         let before = data.len();
         let polled = self.conn.poll_write(data, cx);
+        if self.encoding == Encoding::Raw && matches!(polled, Poll::Ready(Err(_))) {
+            self.conn.broken.set(true);
+        }
         let written = before - data.len();
         match &mut self.encoding {
             Encoding::Length(left) => *left -= written as u64,

@@ -136,8 +136,11 @@ impl Reply {
         record: &mut Record,
     ) -> Result<Forwarded, Failure> {
         let head = self.ended(record.protocol());
+        // How a call of gRPC ended is in its trailers.
+        let says_enough = record.protocol() == Protocol::Http
+            || matches!(head, Ended::Answered(Answered { grpc: Some(_), .. }));
         let Self { mut response, mut underway, mut chosen, deadline, sent_at, by } = self;
-        if opened_or_streams(&response) {
+        if says_enough && opened_or_streams(&response) {
             chosen.attempt.goes_on(&head);
         }
         commit(&mut routed.body, &mut underway);

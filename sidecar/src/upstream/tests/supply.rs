@@ -135,3 +135,15 @@ fn one_slow_answer_beside_many_quick_ones_drops_nobody() {
         assert_eq!(case.ask(SHORT, now), None, "digest {n}");
     }
 }
+
+#[test]
+fn of_a_quiet_app_one_slow_answer_drops_nobody() {
+    let start = Instant::now();
+    let mut case = Case::start(start);
+    for n in 0..60 {
+        let now = start + n * Duration::from_millis(200);
+        let took = if n == 30 { Duration::from_secs(5) } else { Duration::from_millis(20) };
+        case.answered_many(1, took, 0, now);
+        assert_eq!(case.ask(SHORT, now), None, "digest {n}");
+    }
+}
