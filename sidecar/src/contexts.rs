@@ -27,6 +27,8 @@ const SLOTS: usize = 1 << 14;
 const WAYS: usize = 8;
 /// Names of classes that a sidecar passes on. 63: policy knows 16 of one service; more are left out.
 const NAMES_MAX: usize = 63;
+/// Attempts before that are told apart; more count as these. 7: three bits; policy rarely allows as many.
+pub const ATTEMPTS_BEFORE_MAX: u32 = 7;
 /// Requests of one trace at once that share a slot.
 const SHARED_MAX: u64 = (1 << 12) - 1;
 
@@ -68,7 +70,7 @@ pub struct Context {
     pub class: Option<ClassName>,
     /// A sidecar below has spent its retries: nobody above shall begin anew.
     pub retried: bool,
-    /// Of it, at hops above; at most 7.
+    /// Of it, at hops above; at most [`ATTEMPTS_BEFORE_MAX`].
     pub attempts_before: u32,
 }
 
@@ -84,7 +86,7 @@ const SHARED_ONE: u64 = 1 << 52;
 impl Word {
     /// Of one request.
     fn new(class: u64, attempts_before: u32, deadline_ms: u64) -> Self {
-        let attempts = u64::from(attempts_before.min(7));
+        let attempts = u64::from(attempts_before.min(ATTEMPTS_BEFORE_MAX));
         Self(SHARED_ONE | class << 45 | attempts << 42 | deadline_ms.min(DEADLINE_MASK))
     }
     fn attempts_before(self) -> u32 {

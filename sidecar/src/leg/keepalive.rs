@@ -11,10 +11,10 @@ use h2::PingPong;
 const INTERVAL: Duration = Duration::from_secs(10);
 /// A peer that has not answered for so long gets no new streams: one round trip, and much patience.
 const STALLED_AFTER: Duration = Duration::from_secs(1);
-/// How far away a peer is, so many round trips tell at the beginning: one alone may have waited for a busy thread.
-const MEASURED: u32 = 3;
 /// And after this time it counts as gone. 10 s: a machine that was paused for longer has lost its requests anyway.
 const GONE_AFTER: Duration = Duration::from_secs(10);
+/// How far away a peer is, so many round trips tell at the beginning: one alone may have waited for a busy thread.
+const MEASURED: u32 = 3;
 
 /// What is known of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +89,9 @@ impl Keepalive {
                         self.answers = self.answers.saturating_add(1);
                         if self.answers <= MEASURED && self.far == Far::Sidecar {
                             self.ask()?;
-                            continue;
+                        } else {
+                            self.timer.as_mut().reset(Instant::now() + INTERVAL);
                         }
-                        self.timer.as_mut().reset(Instant::now() + INTERVAL);
                         continue;
                     }
                     Poll::Ready(Err(error)) => return Err(error),

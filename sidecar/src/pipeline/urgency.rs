@@ -11,7 +11,7 @@ use outrider_shared::names::header;
 use outrider_shared::traffic;
 
 use super::principal::Principal;
-use crate::contexts::{Context, Contexts, TraceKey};
+use crate::contexts::{ATTEMPTS_BEFORE_MAX, Context, Contexts, TraceKey};
 
 #[cfg(test)]
 mod tests;
@@ -28,8 +28,6 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Longest time that is believed; what is longer counts as this. 1 day: nobody waits for more.
 const REMAINING_MAX: Duration = Duration::from_hours(24);
-/// Attempts before that are told apart; more count as these. 7: three bits of a kept context; policy rarely allows as many.
-const ATTEMPTS_BEFORE_MAX: u32 = 7;
 
 /// What is known of a request.
 #[derive(Debug, Clone, Default)]

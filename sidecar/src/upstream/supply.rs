@@ -49,7 +49,7 @@ pub struct Supply<W> {
     peaks: Vec<Option<(u32, Instant)>>,
     /// What answers take, as all shards have seen it lately.
     usual: Window,
-    /// By the last that counted.
+    /// What an answer takes, as admission was told last.
     expected: Duration,
     /// Since when no answer has come, while some asked for permits.
     silence: Option<Silence>,
@@ -78,7 +78,7 @@ impl<W> Supply<W> {
             budget,
             peaks: vec![None; shards],
             usual: Window::default(),
-            expected: Duration::ZERO,
+            expected: WAY_BACK,
             silence: None,
         }
     }
@@ -88,16 +88,21 @@ impl<W> Supply<W> {
     pub fn asked<'l>(&mut self, asking: Asking<W>, leases: &'l Leases, now: Instant) -> Vec<Told<'l, W>> {
         let lasts = |since| now.saturating_duration_since(since) > EXPECTED_LASTS;
         let silence = self.silence.get_or_insert(Silence { since: now, asked: now, lasts: false });
-        if lasts(silence.asked) {
+        let expected = if lasts(silence.asked) {
             // Nobody wanted anything meanwhile, so nothing is known.
             (silence.since, silence.lasts) = (now, false);
-            self.admission.expect(WAY_BACK);
+            Some(WAY_BACK)
         } else if lasts(silence.since) {
             silence.lasts = true;
             // Those who have so little time left wait in vain. Without them the queue runs dry, and the next to come are tried.
-            self.admission.expect(now.saturating_duration_since(silence.since));
-        }
+            Some(now.saturating_duration_since(silence.since))
+        } else {
+            None
+        };
         silence.asked = now;
+        if let Some(expected) = expected {
+            self.expect(expected);
+        }
         self.admission.enqueue(asking, leases, now)
     }
 
@@ -123,20 +128,20 @@ impl<W> Supply<W> {
         }
         self.spent(digest.spent, now);
         // More is expected by what all shards have seen, and enough of it: one slow answer says nothing of the next. Less at once.
-        let likely = digest.sample.likely();
+        let likely = digest.sample.likely().map(|likely| likely + WAY_BACK);
         let seen = self.usual.add(&digest.sample, Duration::ZERO, now);
         let by_all = seen.filter(|seen| seen.count >= EXPECTED_SAMPLES).and_then(|seen| seen.likely());
+        let by_all = by_all.map(|likely| likely + WAY_BACK);
         let mut expected = by_all.or(likely.filter(|likely| *likely < self.expected));
         let is_heard = digest.sample.heard || likely.is_some();
         if is_heard {
             let silence = self.silence.replace(Silence { since: now, asked: now, lasts: false });
             if silence.is_some_and(|silence| silence.lasts) {
-                expected = expected.or(likely).or(Some(Duration::ZERO));
+                expected = expected.or(likely).or(Some(WAY_BACK));
             }
         }
         if let Some(expected) = expected {
-            self.expected = expected;
-            self.admission.expect(expected + WAY_BACK);
+            self.expect(expected);
         }
         let sample = self.of_all(digest.shard, digest.sample, leases, now);
         let changed = self.limiter.observe(sample, now);
@@ -192,6 +197,11 @@ impl<W> Supply<W> {
 
     pub fn budget_view(&self, now: Instant) -> budget::View {
         self.budget.view(now)
+    }
+
+    fn expect(&mut self, expected: Duration) {
+        self.expected = expected;
+        self.admission.expect(expected);
     }
 
     fn spent(&mut self, spent: Option<Spent>, now: Instant) {

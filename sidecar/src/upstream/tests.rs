@@ -23,7 +23,7 @@ use super::fault::Panic;
 use super::lease::{Take, Taken};
 use super::machine::{Input, Machine, Output};
 use super::share::Share;
-use super::supervisor::{Directory, Ensure, Supervisor};
+use super::supervisor::{Directory, Ensure, Supervisor, SupervisorHandle};
 use super::*;
 use crate::mesh::Dialer;
 use crate::stats::ShardRecorder;
@@ -294,6 +294,18 @@ fn listed(ends: &[u8]) -> Directory {
 }
 
 /// Waits until `holds`, at most 5 s.
+/// A shard's share of an upstream with these endpoints.
+async fn shared(ends: &[u8]) -> (Arc<Upstream>, Rc<Share>, SupervisorHandle) {
+    let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
+    let supervisor = Supervisor::new(map, vec![actix_rt::Arbiter::current()], 16, Arc::default()).start();
+    supervisor.send(listed(ends)).await.expect("takes it");
+    let key = Key::Service("shop/payments".parse().expect("a service"));
+    let upstream = supervisor.send(Ensure { key }).await.expect("answers").expect("listed");
+    let recorder = Rc::new(ShardRecorder::new(&Arc::default()));
+    let share = Share::of_service(Arc::clone(&upstream), 0, &recorder, Dialer::Mesh(Arc::default()));
+    (upstream, share, supervisor)
+}
+
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(5);
     while !holds() {

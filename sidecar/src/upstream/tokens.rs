@@ -35,17 +35,13 @@ impl Share {
 
     /// Spends a token for a retry that is sent now. Of many that have none, one asks: a block for each would be a budget lost.
     pub async fn spend_token(self: &Rc<Self>) -> Result<(), NoToken> {
-        loop {
-            if self.take_token() {
+        if self.take_token() {
+            return Ok(());
+        }
+        if self.asks_for_tokens.get() {
+            let waited = actix_rt::time::timeout(ASK_MAX, self.wait_for_block()).await;
+            if waited.map_err(|_| NoToken)?? == Waited::Took {
                 return Ok(());
-            }
-            if !self.asks_for_tokens.get() {
-                break;
-            }
-            let refused = self.blocks_refused.get();
-            self.block_came.notified().await;
-            if self.blocks_refused.get() != refused {
-                return Err(NoToken);
             }
         }
         let _asks = AsksForTokens::begin(self);
@@ -63,6 +59,20 @@ impl Share {
         if self.take_token() { Ok(()) } else { Err(NoToken) }
     }
 
+    async fn wait_for_block(self: &Rc<Self>) -> Result<Waited, NoToken> {
+        while self.asks_for_tokens.get() {
+            let refused = self.blocks_refused.get();
+            self.block_came.notified().await;
+            if self.blocks_refused.get() != refused {
+                return Err(NoToken);
+            }
+            if self.take_token() {
+                return Ok(Waited::Took);
+            }
+        }
+        Ok(Waited::MayAsk)
+    }
+
     fn take_token(self: &Rc<Self>) -> bool {
         let Some(mut block) = self.block.get() else { return false };
         let taken = block.take(Instant::now()).is_some();
@@ -73,6 +83,14 @@ impl Share {
         }
         taken
     }
+}
+
+/// What came of waiting for who asks already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Took,
+    /// There is none left of it, and nobody asks.
+    MayAsk,
 }
 
 /// Its drop, also where whoever asked has gone, lets the next ask.

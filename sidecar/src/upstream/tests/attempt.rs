@@ -8,7 +8,6 @@ use super::*;
 use crate::pipeline::judge::{Answered, By, Ended};
 use crate::upstream::attempt::{Attempt, Whose};
 use crate::upstream::breaker::Position;
-use crate::upstream::supervisor::SupervisorHandle;
 
 struct Case {
     upstream: Arc<Upstream>,
@@ -18,13 +17,7 @@ struct Case {
 
 impl Case {
     async fn start() -> Self {
-        let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-        let supervisor = Supervisor::new(map, vec![actix_rt::Arbiter::current()], 16, Arc::default()).start();
-        supervisor.send(listed(&[1])).await.expect("takes it");
-        let key = Key::Service("shop/payments".parse().expect("a service"));
-        let upstream = supervisor.send(Ensure { key }).await.expect("answers").expect("listed");
-        let recorder = Rc::new(ShardRecorder::new(&Arc::default()));
-        let share = Share::of_service(Arc::clone(&upstream), 0, &recorder, Dialer::Mesh(Arc::default()));
+        let (upstream, share, supervisor) = shared(&[1]).await;
         Self { upstream, share, _supervisor: supervisor }
     }
 

@@ -9,13 +9,7 @@ use super::*;
 
 #[actix_rt::test]
 async fn an_endpoint_that_is_left_out_gets_no_second_attempts_while_another_is_fit() {
-    let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(map, vec![actix_rt::Arbiter::current()], 16, Arc::default()).start();
-    supervisor.send(listed(&[1, 2])).await.expect("takes it");
-    let key = Key::Service("shop/payments".parse().expect("a service"));
-    let upstream = supervisor.send(Ensure { key }).await.expect("answers").expect("listed");
-    let recorder = Rc::new(ShardRecorder::new(&Arc::default()));
-    let share = Share::of_service(Arc::clone(&upstream), 0, &recorder, Dialer::Mesh(Arc::default()));
+    let (upstream, share, _supervisor) = shared(&[1, 2]).await;
     let mut rng = SmallRng::seed_from_u64(1);
     let mut chosen =
         |tried: &[SocketAddr]| share.choose(tried, &mut rng, Instant::now()).map(|endpoint| endpoint.address);
@@ -48,13 +42,7 @@ async fn where_policy_lets_all_be_left_out_nobody_gets_a_request_and_one_that_is
     machine.configure(settings, now);
     assert_eq!(barred(&machine), 2);
 
-    let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(map, vec![actix_rt::Arbiter::current()], 16, Arc::default()).start();
-    supervisor.send(listed(&[1, 2])).await.expect("takes it");
-    let key = Key::Service("shop/payments".parse().expect("a service"));
-    let upstream = supervisor.send(Ensure { key }).await.expect("answers").expect("listed");
-    let recorder = Rc::new(ShardRecorder::new(&Arc::default()));
-    let share = Share::of_service(Arc::clone(&upstream), 0, &recorder, Dialer::Mesh(Arc::default()));
+    let (upstream, share, _supervisor) = shared(&[1, 2]).await;
     for balancing in [Balancing::PeakEwma, Balancing::LeastRequest, Balancing::RoundRobin] {
         let mut rng = SmallRng::seed_from_u64(1);
         let mut chosen = |machine: &Machine| {

@@ -120,6 +120,8 @@ fn nobody_is_dropped_by_an_answer_that_took_long_long_ago() {
     }
     assert_eq!(case.ask(LONG, at(60)), Some(Cause::Deadline));
     assert_eq!(case.ask(LONG, at(561)), None);
+    case.answered(Duration::from_secs(4), at(562));
+    assert_eq!(case.ask(LONG, at(562)), None, "less than long ago, and alone");
 }
 
 #[test]

@@ -4,13 +4,7 @@ use super::*;
 
 #[actix_rt::test]
 async fn of_a_hundred_that_fail_at_once_all_get_a_token_that_the_budget_has() {
-    let map = Arc::new(ArcSwap::from_pointee(UpstreamMap::new()));
-    let supervisor = Supervisor::new(map, vec![actix_rt::Arbiter::current()], 16, Arc::default()).start();
-    supervisor.send(listed(&[1])).await.expect("takes it");
-    let key = Key::Service("shop/payments".parse().expect("a service"));
-    let upstream = supervisor.send(Ensure { key }).await.expect("answers").expect("listed");
-    let recorder = Rc::new(ShardRecorder::new(&Arc::default()));
-    let share = Share::of_service(Arc::clone(&upstream), 0, &recorder, Dialer::Mesh(Arc::default()));
+    let (upstream, share, _supervisor) = shared(&[1]).await;
     // A fifth of them may be retried.
     (0..600).for_each(|_| share.began());
     eventually("the actor has counted them", || {
